@@ -1,0 +1,81 @@
+// Engine: continuous batching over a paged KV cache on one thread of its own. submit() joins a Request to the batch and
+// returns a TokenStream to read its tokens from; overload is refused at submit, cancelling frees blocks in the same step.
+// It does not know text: stop strings are matched by the caller, which then cancels.
+#pragma once
+
+#include <bittern/request.h>
+
+#include <chrono>
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+namespace bittern {
+
+class Backend;
+class Model;
+
+struct EngineOptions {
+  std::string kv_cache = "auto";      // auto | f32 | f16 | bf16 | int8 | int4
+  std::int64_t kv_cache_bytes = 0;    // 0: as many blocks as max_sequences * context need, within half of free memory
+  int block_tokens = 64;
+  std::int64_t context = 0;           // longest sequence, prompt and output; 0: what the model was made for
+  int max_sequences = 16;             // sequences of one step
+  int max_step_tokens = 512;          // tokens of one step: the chunk of chunked prefill
+  int max_queued = 1024;              // waiting requests beyond which submit refuses
+};
+
+/// Bytes of each part, computed before anything is allocated.
+struct MemoryPlan {
+  std::int64_t weights = 0;
+  std::int64_t kv_block = 0;
+  std::int64_t kv_blocks = 0;
+  std::int64_t arena = 0;
+  std::int64_t context = 0;
+  std::string kv_format;
+  std::int64_t kv_total() const { return kv_block * kv_blocks; }
+  std::int64_t total() const { return weights + kv_total() + arena; }
+};
+
+/// A consistent snapshot of counters and gauges.
+struct EngineStats {
+  std::int64_t running = 0, waiting = 0;
+  std::int64_t blocks_used = 0, blocks_total = 0;
+  std::int64_t prompt_tokens = 0, generated_tokens = 0;
+  std::int64_t preemptions = 0, steps = 0, finished = 0, cancelled = 0;
+};
+
+/// Where a request's tokens arrive. One reader; destroying it cancels the request.
+class TokenStream {
+ public:
+  virtual ~TokenStream() = default;
+  /// Blocks for the next event; nullopt once every sample has finished and all events were read.
+  virtual std::optional<TokenEvent> next() = 0;
+  /// As next(), but gives up after `timeout`; `timed_out` tells the two empties apart.
+  virtual std::optional<TokenEvent> next_for(std::chrono::milliseconds timeout, bool& timed_out) = 0;
+  /// Stops one sample, or all with -1. Its blocks are free after the current step.
+  virtual void cancel(int sample = -1) = 0;
+  /// The seed in use.
+  virtual std::uint64_t seed() const = 0;
+  /// Log-probabilities of the prompt's tokens (the first has none), once prefill is done; empty unless asked for.
+  virtual const std::vector<TokenEvent>& prompt_logprobs() const = 0;
+};
+
+class Engine {
+ public:
+  virtual ~Engine() = default;
+  /// Error(invalid_argument) names the field; Error(overloaded) when the queue is full; a prompt that can never fit is
+  /// Error(invalid_argument) saying how long it may be.
+  virtual std::unique_ptr<TokenStream> submit(Request request) = 0;
+  virtual EngineStats stats() const = 0;
+  virtual const MemoryPlan& plan() const = 0;
+};
+
+/// The plan alone, without allocating. Error(out_of_memory) says what fits instead.
+MemoryPlan plan_memory(Model& model, Backend& backend, const EngineOptions& options);
+/// `model` and `backend` must outlive the engine.
+std::unique_ptr<Engine> make_engine(Model& model, Backend& backend, const EngineOptions& options);
+
+}  // namespace bittern

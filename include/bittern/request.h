@@ -1,0 +1,70 @@
+// What a client asks the engine for, in tokens: the prompt, how to sample, when to stop; and what it gets back.
+// Text, templates and HTTP are not known here.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+namespace bittern {
+
+/// A constraint on the next token, e.g. a grammar. Implemented outside the engine.
+class TokenMask {
+ public:
+  virtual ~TokenMask() = default;
+  /// Clears bit t of `allowed` (one bit a token, little endian in 32-bit words) for every token that may not come next.
+  virtual void restrict(std::vector<std::uint32_t>& allowed) = 0;
+  /// The token that was chosen.
+  virtual void accept(std::int32_t token) = 0;
+};
+
+/// Sampling, in the order it is applied: logit_bias, penalties, min_tokens and mask, temperature, top_k, top_p, min_p.
+/// Ranges are checked by Engine::submit, which names the field (docs/sampling.md).
+struct SamplingParams {
+  double temperature = 1.0;         // 0: greedy
+  int top_k = 0;                    // 0: off
+  double top_p = 1.0;               // (0, 1]
+  double min_p = 0.0;               // [0, 1]
+  double repetition_penalty = 1.0;  // > 0; over prompt and output (CTRL)
+  double presence_penalty = 0.0;    // [-2, 2]; over output (OpenAI)
+  double frequency_penalty = 0.0;   // [-2, 2]; over output (OpenAI)
+  std::map<std::int32_t, float> logit_bias;
+  std::optional<std::uint64_t> seed;  // absent: drawn at submit and reported
+  int max_tokens = 256;               // > 0; clipped to the context, which is reported as finish reason length
+  int min_tokens = 0;
+  bool ignore_eos = false;
+  std::vector<std::int32_t> stop_ids;  // beside the model's own end tokens
+  int logprobs = -1;                   // -1: none; otherwise how many alternatives beside the chosen token
+  int prompt_logprobs = -1;            // likewise for the tokens of the prompt
+};
+
+struct Request {
+  std::vector<std::int32_t> prompt;  // at least one token
+  SamplingParams sampling;
+  int n = 1;                       // independent samples of the same prompt
+  int priority = 0;                // larger runs first
+  std::shared_ptr<TokenMask> mask;  // n == 1 only
+  std::string id;                  // for logs
+};
+
+enum class FinishReason : std::uint8_t { none, stop, length, cancelled, failed };
+
+struct TokenLogprob {
+  std::int32_t token;
+  float logprob;
+};
+
+/// One generated token of one of the n samples, or the end of that sample (token < 0).
+struct TokenEvent {
+  int sample = 0;
+  std::int32_t token = -1;
+  float logprob = 0;                   // of `token`, when asked for
+  std::vector<TokenLogprob> top;       // most likely first, when asked for
+  FinishReason finish = FinishReason::none;
+  std::string error;                   // finish == failed
+};
+
+}  // namespace bittern

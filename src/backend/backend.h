@@ -1,0 +1,185 @@
+// Backend: the one seam between models and hardware, about 25 coarse operations on Tensors, virtual at the grain of an
+// operation so that the call costs nothing beside the work. A backend owns its packings, its KV layout and its device
+// types; nothing above this header knows them. There is no graph and no operator registry here: a model calls these
+// functions in order.
+//
+// Conventions. Activations are rank-2 Tensors (tokens, width) in `activation_dtype()`, rows possibly strided. Outputs
+// never alias inputs except where "in place" is said. Functions may be asynchronous until synchronize(). Shapes that do
+// not fit are bugs of the caller (BITTERN_CHECK), never errors of the user.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "tensor/tensor.h"
+#include "tensor/weight.h"
+
+namespace bittern {
+
+/// How keys and values are stored in the pool (design.md section 4).
+enum class KvFormat : std::uint8_t { f32, f16, bf16, int8, int4 };
+std::string_view kv_format_name(KvFormat format);
+
+/// Geometry of the KV cache of one model.
+struct KvSpec {
+  KvFormat format = KvFormat::bf16;
+  int layers = 0;
+  int kv_heads = 0;
+  int head_dim = 0;
+  int block_tokens = 64;  // tokens of one block
+};
+
+/// Device memory for `blocks` blocks of a KvSpec; its layout is private to the backend that made it.
+class KvPool {
+ public:
+  KvPool(KvSpec spec, std::int64_t blocks) : spec_(spec), blocks_(blocks) {}
+  virtual ~KvPool() = default;
+  KvPool(const KvPool&) = delete;
+  KvPool& operator=(const KvPool&) = delete;
+  const KvSpec& spec() const { return spec_; }
+  std::int64_t blocks() const { return blocks_; }
+
+ private:
+  KvSpec spec_;
+  std::int64_t blocks_;
+};
+
+/// A linear weight or table in the private layout of the backend that prepared it.
+class PackedWeight {
+ public:
+  PackedWeight(Format format, std::int64_t out, std::int64_t in) : format_(format), out_(out), in_(in) {}
+  virtual ~PackedWeight() = default;
+  PackedWeight(const PackedWeight&) = delete;
+  PackedWeight& operator=(const PackedWeight&) = delete;
+  const Format& format() const { return format_; }
+  std::int64_t out() const { return out_; }
+  std::int64_t in() const { return in_; }
+  /// Bytes resident for this weight.
+  virtual std::int64_t bytes() const = 0;
+
+ private:
+  Format format_;
+  std::int64_t out_, in_;
+};
+
+/// Owned device memory; `data` may be dereferenced on the host only for host backends.
+class DeviceBuffer {
+ public:
+  virtual ~DeviceBuffer() = default;
+  virtual void* data() const = 0;
+  virtual std::int64_t bytes() const = 0;
+};
+
+/// The ragged batch of one step, as arrays the attention operations read. Sequences lie one after another:
+/// sequence s owns rows [q_start[s], q_start[s+1]) of every activation. Host memory, valid during the step.
+struct BatchView {
+  int tokens = 0;
+  int sequences = 0;
+  std::span<const std::int32_t> token_ids;     // (tokens)
+  std::span<const std::int32_t> positions;     // (tokens) position of each token in its sequence, 0-based
+  std::span<const std::int32_t> q_start;       // (sequences + 1)
+  std::span<const std::int32_t> context;       // (sequences) tokens in the KV cache once this step has stored its own
+  std::span<const std::int32_t> rope_length;   // (sequences) length that length-dependent rope scaling uses
+  std::span<const std::int32_t> block_tables;  // (sequences, max_blocks) block ids
+  int max_blocks = 0;
+};
+
+/// q, k, v are (tokens, heads, head_dim) views; k and v have kv_heads heads.
+struct RopeStoreArgs {
+  Tensor q, k, v;
+  Tensor cos, sin;     // f32 (tokens, rotary_dim / 2), already scaled by the attention factor; rank 0: no rotation
+  bool interleaved = false;  // pairs (2i, 2i+1) instead of (i, i + rotary_dim/2)
+  int layer = 0;
+};
+
+struct AttentionArgs {
+  Tensor q;            // (tokens, q_heads, head_dim), rotated
+  Tensor out;          // (tokens, q_heads, head_dim)
+  int layer = 0;
+  float scale = 0;     // multiplies q.k
+  float softcap = 0;   // 0: none; otherwise scores become softcap * tanh(score / softcap)
+  int window = 0;      // 0: all; otherwise a query sees itself and the window-1 tokens before it
+};
+
+enum class Activation : std::uint8_t { silu, gelu_tanh, gelu_erf };
+
+/// What was chosen, for `bittern env` and logs.
+struct KernelChoice {
+  std::string operation;  // "linear int4 g128"
+  std::string kernel;     // "w4_fma_avx512"
+};
+
+class Backend {
+ public:
+  virtual ~Backend() = default;
+  virtual std::string_view name() const = 0;    // "ref", "cpu", "cuda"
+  virtual std::string description() const = 0;  // "cpu (avx512, 2 threads)"
+  virtual std::vector<KernelChoice> kernel_choices() const = 0;
+  virtual DType activation_dtype() const { return DType::f32; }
+
+  // --- memory ---
+  virtual std::unique_ptr<DeviceBuffer> allocate(std::int64_t bytes) = 0;
+  virtual void copy_to_host(void* host, const void* device, std::int64_t bytes) = 0;
+  virtual void copy_to_device(void* device, const void* host, std::int64_t bytes) = 0;
+  virtual void synchronize() {}
+
+  // --- weights ---
+  /// Packs a weight for `linear`. Any Format must work; may run in parallel and release the source afterwards.
+  virtual std::unique_ptr<PackedWeight> prepare(const Weight& weight) = 0;
+  /// Packs a table for `embed`. With `also_linear` the same packing serves as a tied output head.
+  virtual std::unique_ptr<PackedWeight> prepare_table(const Weight& weight, bool also_linear) = 0;
+  /// A vector (norm weight, bias) as f32 on the device, `offset` added to every element (Gemma's 1 + w).
+  virtual std::unique_ptr<DeviceBuffer> prepare_vector(const Weight& weight, float offset) = 0;
+
+  // --- KV cache ---
+  /// True when the pool can store this spec (any head_dim is expected to work).
+  virtual bool supports(const KvSpec& spec) const = 0;
+  /// Bytes one block takes over all layers, parameters of quantized formats included.
+  virtual std::int64_t kv_block_bytes(const KvSpec& spec) const = 0;
+  virtual std::unique_ptr<KvPool> make_kv_pool(const KvSpec& spec, std::int64_t blocks) = 0;
+
+  // --- operations ---
+  /// out[i] = table row ids[i] * scale.
+  virtual void embed(Tensor out, const PackedWeight& table, std::span<const std::int32_t> ids, float scale) = 0;
+  /// out (tokens, w.out) = x (tokens, w.in) . w^T + bias. bias: f32 (out) or null. out may be strided.
+  virtual void linear(Tensor out, Tensor x, const PackedWeight& w, const DeviceBuffer* bias) = 0;
+  /// Normalizes the last dimension of x (rank 2 or 3) into out, which may be x itself.
+  virtual void rms_norm(Tensor out, Tensor x, const DeviceBuffer& weight, float eps) = 0;
+  /// residual += x (in place), then out = rms_norm(residual). Composed by default; backends fuse it.
+  virtual void add_rms_norm(Tensor out, Tensor residual, Tensor x, const DeviceBuffer& weight, float eps);
+  /// x += y, in place.
+  virtual void add(Tensor x, Tensor y) = 0;
+  /// out = act(gate) * up; gate and up are (tokens, width) views, out may alias neither.
+  virtual void gated_activation(Tensor out, Tensor gate, Tensor up, Activation activation) = 0;
+  /// x = cap * tanh(x / cap), in place.
+  virtual void softcap(Tensor x, float cap) = 0;
+  /// x *= factor, in place.
+  virtual void scale(Tensor x, float factor) = 0;
+  /// out[i] = x[rows[i]].
+  virtual void gather_rows(Tensor out, Tensor x, std::span<const std::int32_t> rows) = 0;
+  /// Rotates q and k in place and stores k, v of every token at its position in the pool, quantizing as the pool says.
+  virtual void rope_store(const RopeStoreArgs& args, const BatchView& batch, KvPool& pool) = 0;
+  /// Causal attention of every query token over its sequence's blocks in the pool (which already hold this step's k, v).
+  virtual void attention(const AttentionArgs& args, const BatchView& batch, const KvPool& pool) = 0;
+  /// Reads back the first `tokens` cached k and v of a sequence, dequantized: f32 (tokens, kv_heads, head_dim) on the
+  /// host. For tests and for measuring KV error; not on the hot path.
+  virtual void read_kv(const KvPool& pool, int layer, std::span<const std::int32_t> blocks, std::int64_t tokens,
+                       float* k, float* v) const = 0;
+};
+
+struct BackendOptions {
+  int threads = 0;               // 0: the cores this process may use
+  std::string isa;               // cpu: "" best, or "generic", "avx2", "avx512", "avx512vnni", "avx512bf16" to force down
+  bool deterministic = false;    // only kernels whose result for a row does not depend on the rest of the batch
+  std::string kernel_pin;        // "gemm=NAME", as BITTERN_KERNEL
+};
+
+/// "ref", "cpu" or "cuda". Error(unsupported) names what is available when the backend is absent or the ISA is not
+/// there; Error(invalid_argument) lists the names for an unknown one.
+std::unique_ptr<Backend> make_backend(std::string_view name, const BackendOptions& options);
+
+}  // namespace bittern

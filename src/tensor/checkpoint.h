@@ -1,0 +1,45 @@
+// Checkpoint: the weights on disk, read through one interface whatever their format, with strict accounting of keys.
+// A reader maps files and converts to the canonical Weight on request; it never loads what is not asked for.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/json.h"
+#include "tensor/model_files.h"
+#include "tensor/weight.h"
+
+namespace bittern {
+
+/// One tensor as it lies on disk.
+struct TensorEntry {
+  std::string name;
+  DType dtype;
+  std::vector<std::int64_t> shape;
+  std::string file;
+  std::uint64_t bytes = 0;
+};
+
+class Checkpoint {
+ public:
+  virtual ~Checkpoint() = default;
+  /// All tensors on disk, sorted by name.
+  virtual const std::vector<TensorEntry>& entries() const = 0;
+  virtual bool contains(std::string_view tensor) const = 0;
+  /// The raw tensor mapped from disk, as a dense Weight (vectors get in == 1). Error(not_found) names the key.
+  virtual Weight dense(std::string_view tensor) const = 0;
+  /// The weight of linear `module` ("model.layers.0.mlp.up_proj"): "<module>.weight", or whatever the checkpoint's
+  /// quantization stores in its place ("<module>.qweight", ...). `used` receives every key it consumed.
+  virtual Weight linear(std::string_view module, std::vector<std::string>& used) const = 0;
+  /// True when the checkpoint holds `module` in any form `linear` can read.
+  virtual bool has_linear(std::string_view module) const = 0;
+};
+
+/// Opens model.safetensors or the shards of model.safetensors.index.json. `quantization_config` is that object of
+/// config.json, or null; a quant_method Bittern cannot read is Error(unsupported) naming it and those it can.
+/// Truncated, overlapping, oversized or lying headers are Error(invalid_checkpoint) naming file, tensor and reason.
+std::unique_ptr<Checkpoint> open_checkpoint(const std::shared_ptr<const ModelFiles>& files, const Json& quantization_config);
+
+}  // namespace bittern
