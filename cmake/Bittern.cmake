@@ -168,12 +168,13 @@ set(BITTERN_ISA_avx512 ${BITTERN_ISA_avx2} -mavx512f -mavx512bw -mavx512vl -mavx
 set(BITTERN_ISA_avx512vnni ${BITTERN_ISA_avx512} -mavx512vnni)
 set(BITTERN_ISA_avx512bf16 ${BITTERN_ISA_avx512vnni} -mavx512bf16)
 
-# bittern_isa_sources(<library> <isa> <file> ...)
-# Compiles the files for one instruction set and adds them to the library. <isa> is generic, avx2, avx512, avx512vnni
+# bittern_isa_sources(<folder> <isa> <file> ...)
+# Compiles the files for one instruction set and adds them to the folder's library, declared before. <isa> is generic, avx2, avx512, avx512vnni
 # or avx512bf16; the files see it as the macro BITTERN_ISA (an identifier), so one file may be listed for several.
 # Such a file must define no weak symbol: the linker keeps one copy of those, and a copy compiled for AVX-512 that
 # is called from elsewhere crashes an older CPU. A ctest step proves it (tools/check_isa_symbols.sh).
-function(bittern_isa_sources library isa)
+function(bittern_isa_sources folder isa)
+  set(library bittern_${folder})
   if(NOT DEFINED BITTERN_ISA_${isa})
     message(FATAL_ERROR "bittern_isa_sources: unknown instruction set '${isa}'")
   endif()
