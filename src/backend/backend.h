@@ -120,6 +120,8 @@ class Backend {
   virtual std::string description() const = 0;  // "cpu (avx512, 2 threads)"
   virtual std::vector<KernelChoice> kernel_choices() const = 0;
   virtual DType activation_dtype() const { return DType::f32; }
+  /// True when device memory may be read by the host directly.
+  virtual bool host_memory() const { return true; }
 
   // --- memory ---
   virtual std::unique_ptr<DeviceBuffer> allocate(std::int64_t bytes) = 0;

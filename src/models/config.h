@@ -10,26 +10,9 @@
 
 #include "backend/backend.h"
 #include "base/json.h"
+#include "nn/rope.h"
 
 namespace bittern {
-
-/// Rotary scaling (config.json "rope_scaling" or transformers 5's "rope_parameters").
-struct RopeConfig {
-  enum class Kind : std::uint8_t { none, linear, dynamic, llama3, yarn, longrope };
-  Kind kind = Kind::none;
-  double theta = 10000.0;
-  double factor = 1.0;
-  double low_freq_factor = 1.0;   // llama3
-  double high_freq_factor = 4.0;  // llama3
-  double beta_fast = 32.0;        // yarn
-  double beta_slow = 1.0;         // yarn
-  double mscale = 0.0;            // yarn, 0: absent
-  double mscale_all_dim = 0.0;    // yarn, 0: absent
-  bool truncate = true;           // yarn: round the correction range to integers
-  double attention_factor = -1.0;  // yarn and longrope; negative: derived from factor
-  std::vector<double> short_factor, long_factor;  // longrope, (rotary_dim / 2) each
-  std::int64_t original_max_positions = 0;
-};
 
 struct ModelConfig {
   std::string architecture;  // "LlamaForCausalLM"
@@ -48,7 +31,7 @@ struct ModelConfig {
   double norm_eps = 1e-6;
   bool tied_embeddings = false;
   Activation activation = Activation::silu;
-  RopeConfig rope;
+  nn::RopeConfig rope;
 
   int window = 0;                  // sliding window of the layers that have one; 0: none
   std::vector<int> layer_windows;  // (layers) window of each layer, 0: full attention

@@ -24,6 +24,8 @@ class Model {
   /// Runs one step over ctx.batch, storing K and V in ctx.kv. Returns f32 logits (logit_rows.size(), vocab) in the
   /// arena, for the given rows of the batch. Sets up the rotary tables itself.
   virtual Tensor forward(nn::Ctx& ctx, std::span<const std::int32_t> logit_rows) = 0;
+  /// Checkpoint name of the output head, "lm_head" in most.
+  virtual std::string head_name() const = 0;
   KvSpec kv_spec(KvFormat format, int block_tokens) const;
 
  protected:
@@ -42,6 +44,9 @@ struct LoadOptions {
 /// listing them. Errors: not_found, invalid_checkpoint, unsupported (lists what is supported).
 std::unique_ptr<Model> load_model(const std::shared_ptr<const ModelFiles>& files, Backend& backend,
                                   const LoadOptions& options = {});
+
+/// Bytes resident for all packed parameters of a loaded model.
+std::int64_t weight_bytes(Model& model);
 
 /// Reads config.json and, when present, generation_config.json.
 ModelConfig load_config(const ModelFiles& files);

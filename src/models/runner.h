@@ -3,8 +3,10 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <span>
+#include <vector>
 
 #include "backend/arena.h"
 #include "backend/backend.h"
@@ -56,11 +58,20 @@ class SingleSequence {
   void feed(std::span<const std::int32_t> tokens, const std::vector<bool>& want, const Sink& sink,
             nn::Probe* probe = nullptr);
   std::int64_t length() const { return length_; }
+  /// Tokens the runner's whole KV pool holds; feeding more is a bug of the caller.
+  std::int64_t capacity() const;
+  /// Length that dynamic and LongRoPE scaling assume; by default that of the first feed after reset(), which is what
+  /// the Hugging Face reference uses for a prompt.
+  void set_rope_length(std::int64_t length) { rope_length_ = length; }
 
  private:
+  void feed_chunk(std::span<const std::int32_t> tokens, const std::vector<std::int32_t>& rows, std::size_t offset,
+                  const Sink& sink, nn::Probe* probe);
+
   Runner& runner_;
   std::vector<std::int32_t> blocks_;
   std::int64_t length_ = 0;
+  std::int64_t rope_length_ = 0;
 };
 
 }  // namespace bittern

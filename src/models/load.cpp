@@ -1,0 +1,181 @@
+// Loading: one Visitor binds every leaf to the checkpoint's weights, and every key is accounted for. Missing and unused
+// keys are collected first and reported together, before any weight is packed.
+#include <bittern/error.h>
+
+#include <algorithm>
+#include <set>
+
+#include "models/model.h"
+
+#include "nn/linear.h"
+
+namespace bittern {
+namespace {
+
+// Buffers that old exporters wrote and every reader recomputes.
+bool is_derived_buffer(const std::string& key) {
+  return key.ends_with(".rotary_emb.inv_freq") || key.ends_with(".attn.masked_bias");
+}
+
+std::string listed(const std::vector<std::string>& keys) {
+  constexpr std::size_t kShown = 8;
+  std::string text;
+  for (std::size_t i = 0; i < std::min(kShown, keys.size()); ++i) text += (i ? ", " : "") + keys[i];
+  if (keys.size() > kShown) text += ", and " + std::to_string(keys.size() - kShown) + " more";
+  return text;
+}
+
+// Finds what the model needs that the checkpoint lacks.
+class MissingKeys final : public nn::Visitor {
+ public:
+  explicit MissingKeys(const Checkpoint& checkpoint) : checkpoint_(checkpoint) {}
+
+  void linear(const std::string& name, nn::Linear& linear) override {
+    if (!checkpoint_.has_linear(name)) missing_.push_back(name + ".weight");
+    if (linear.has_bias()) need(name + ".bias");
+  }
+  void norm(const std::string& name, nn::RmsNorm&) override { need(name + ".weight"); }
+  void embedding(const std::string& name, nn::Embedding&) override { need(name + ".weight"); }
+
+  const std::vector<std::string>& missing() const { return missing_; }
+
+ private:
+  void need(const std::string& key) {
+    if (!checkpoint_.contains(key)) missing_.push_back(key);
+  }
+
+  const Checkpoint& checkpoint_;
+  std::vector<std::string> missing_;
+};
+
+class Loader final : public nn::Visitor {
+ public:
+  Loader(const Checkpoint& checkpoint, Backend& backend, const LoadOptions& options)
+      : checkpoint_(checkpoint), backend_(backend), options_(options) {
+    for (const TensorEntry& entry : checkpoint.entries()) total_ += static_cast<std::int64_t>(entry.bytes);
+  }
+
+  void linear(const std::string& name, nn::Linear& linear) override {
+    std::vector<std::string> used;
+    Weight weight = checkpoint_.linear(name, used);
+    expect(name, weight, linear.out(), linear.in());
+    if (!linear.row_order().empty()) weight = reorder_rows(weight, linear.row_order());
+    std::unique_ptr<DeviceBuffer> bias;
+    if (linear.has_bias()) bias = bind_bias(name + ".bias", linear, used);
+    linear.bind(backend_.prepare(weight), std::move(bias));
+    finish(used, weight);
+  }
+
+  void norm(const std::string& name, nn::RmsNorm& norm) override {
+    const Weight weight = vector(name + ".weight", norm.width());
+    norm.bind(backend_.prepare_vector(weight, norm.offset()));
+    finish({name + ".weight"}, weight);
+  }
+
+  void embedding(const std::string& name, nn::Embedding& embedding) override {
+    const Weight weight = checkpoint_.dense(name + ".weight");
+    expect(name, weight, embedding.vocab(), embedding.width());
+    embedding.bind(backend_.prepare_table(weight, embedding.tied()));
+    finish({name + ".weight"}, weight);
+  }
+
+  const std::set<std::string>& used() const { return used_; }
+
+ private:
+  static void expect(const std::string& name, const Weight& weight, std::int64_t out, std::int64_t in) {
+    if (weight.out == out && weight.in == in) return;
+    const auto shape = [](std::int64_t a, std::int64_t b) { return "(" + std::to_string(a) + ", " + std::to_string(b) + ")"; };
+    throw Error(ErrorCode::invalid_checkpoint,
+                "weight '" + name + "' has shape " + shape(weight.out, weight.in) + ", but config.json asks for " + shape(out, in));
+  }
+
+  Weight vector(const std::string& key, std::int64_t width) const {
+    Weight weight = checkpoint_.dense(key);
+    expect(key, weight, width, 1);
+    return weight;
+  }
+
+  std::unique_ptr<DeviceBuffer> bind_bias(const std::string& key, const nn::Linear& linear, std::vector<std::string>& used) {
+    Weight bias = vector(key, linear.out());
+    if (!linear.row_order().empty()) bias = reorder_rows(bias, linear.row_order());
+    used.push_back(key);
+    return backend_.prepare_vector(bias, 0.0F);
+  }
+
+  void finish(const std::vector<std::string>& keys, const Weight& weight) {
+    used_.insert(keys.begin(), keys.end());
+    done_ += weight.bytes();
+    if (options_.progress) options_.progress(std::min(done_, total_), total_);
+  }
+
+  const Checkpoint& checkpoint_;
+  Backend& backend_;
+  const LoadOptions& options_;
+  std::set<std::string> used_;
+  std::int64_t done_ = 0, total_ = 0;
+};
+
+void refuse_missing(Model& model, const Checkpoint& checkpoint, const std::string& origin) {
+  MissingKeys visitor(checkpoint);
+  model.visit(visitor);
+  if (visitor.missing().empty()) return;
+  throw Error(ErrorCode::invalid_checkpoint, origin + ": the checkpoint lacks " + listed(visitor.missing()),
+              "config.json and the weights do not belong together, or a shard is missing");
+}
+
+void refuse_unused(const Checkpoint& checkpoint, const std::set<std::string>& used, bool tied, const std::string& head,
+                   const std::string& origin) {
+  std::vector<std::string> unused;
+  for (const TensorEntry& entry : checkpoint.entries()) {
+    const bool stored_head = tied && entry.name == head + ".weight";  // a tied head may be stored all the same
+    if (!used.contains(entry.name) && !is_derived_buffer(entry.name) && !stored_head) unused.push_back(entry.name);
+  }
+  if (unused.empty()) return;
+  throw Error(ErrorCode::invalid_checkpoint, origin + ": the checkpoint has weights the model does not use: " + listed(unused),
+              "ignoring them would change the model's answers silently");
+}
+
+}  // namespace
+
+std::unique_ptr<Model> load_model(const std::shared_ptr<const ModelFiles>& files, Backend& backend,
+                                  const LoadOptions& options) {
+  const ModelConfig config = load_config(*files);
+  std::unique_ptr<Model> model = build_model(config);
+  const std::unique_ptr<Checkpoint> checkpoint = open_checkpoint(files, config.quantization);
+  refuse_missing(*model, *checkpoint, files->origin());
+  Loader loader(*checkpoint, backend, options);
+  model->visit(loader);
+  refuse_unused(*checkpoint, loader.used(), model->config().tied_embeddings, model->head_name(), files->origin());
+  return model;
+}
+
+KvSpec Model::kv_spec(KvFormat format, int block_tokens) const {
+  KvSpec spec;
+  spec.format = format;
+  spec.layers = config_.layers;
+  spec.kv_heads = config_.kv_heads;
+  spec.head_dim = config_.head_dim;
+  spec.block_tokens = block_tokens;
+  return spec;
+}
+
+namespace {
+
+class ByteCounter final : public nn::Visitor {
+ public:
+  void linear(const std::string&, nn::Linear& linear) override { bytes += linear.bytes(); }
+  void norm(const std::string&, nn::RmsNorm& norm) override { bytes += norm.bytes(); }
+  void embedding(const std::string&, nn::Embedding& embedding) override { bytes += embedding.bytes(); }
+
+  std::int64_t bytes = 0;
+};
+
+}  // namespace
+
+std::int64_t weight_bytes(Model& model) {
+  ByteCounter counter;
+  model.visit(counter);
+  return counter.bytes;
+}
+
+}  // namespace bittern
