@@ -3,6 +3,7 @@
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -16,7 +17,8 @@ namespace bittern {
 /// One tensor as it lies on disk.
 struct TensorEntry {
   std::string name;
-  DType dtype;
+  std::string dtype_name;      // as the file spells it: "BF16", "F8_E4M3", ...
+  std::optional<DType> dtype;  // nullopt: an element type Bittern does not have; asking for such a tensor is an error
   std::vector<std::int64_t> shape;
   std::string file;
   std::uint64_t bytes = 0;
@@ -28,7 +30,8 @@ class Checkpoint {
   /// All tensors on disk, sorted by name.
   virtual const std::vector<TensorEntry>& entries() const = 0;
   virtual bool contains(std::string_view tensor) const = 0;
-  /// The raw tensor mapped from disk, as a dense Weight (vectors get in == 1). Error(not_found) names the key.
+  /// The raw tensor mapped from disk, as a dense Weight: vectors and scalars get in == 1, and dimensions after the
+  /// first are folded into `in`. Error(not_found) names the key, Error(unsupported) an element type not in DType.
   virtual Weight dense(std::string_view tensor) const = 0;
   /// The weight of linear `module` ("model.layers.0.mlp.up_proj"): "<module>.weight", or whatever the checkpoint's
   /// quantization stores in its place ("<module>.qweight", ...). `used` receives every key it consumed.

@@ -32,7 +32,7 @@ struct Weight {
   /// Bytes of data, scales and zeros as held in memory here.
   std::int64_t bytes() const;
 
-  /// Owned, uninitialized weight of the given format and shape.
+  /// Owned, zeroed weight of the given format and shape.
   static Weight allocate(std::string name, Format format, std::int64_t out, std::int64_t in);
 };
 
