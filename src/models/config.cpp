@@ -239,10 +239,11 @@ ModelConfig parse_config(const Json& json) {
 }
 
 ModelConfig load_config(const ModelFiles& files) {
+  const JsonOptions json_options{.code = ErrorCode::invalid_checkpoint};
   const FileBytes file = files.require("config.json");
-  ModelConfig config = parse_config(parse_json(file.text(), file.path));
+  ModelConfig config = parse_config(parse_json(file.text(), file.path, json_options));
   if (const auto generation = files.find("generation_config.json")) {
-    const Json json = parse_json(generation->text(), generation->path);
+    const Json json = parse_json(generation->text(), generation->path, json_options);
     if (const auto ids = token_ids(json, "eos_token_id"); !ids.empty()) config.eos_ids = ids;
     if (const auto ids = token_ids(json, "bos_token_id"); !ids.empty()) config.bos_id = ids[0];
   }

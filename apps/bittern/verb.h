@@ -1,0 +1,34 @@
+// A verb of the command line: one file each, one row in verbs.cpp. A verb declares its options on a CLI11 sub-command
+// and returns what to run; parsing errors, exit codes and --help are main.cpp's.
+#pragma once
+
+#include <CLI/CLI.hpp>
+#include <functional>
+#include <string_view>
+
+namespace bittern::cli {
+
+struct Verb {
+  std::string_view name;
+  std::string_view summary;
+  /// Declares options on `command`; the returned function runs the verb and gives the exit status.
+  std::function<int()> (*declare)(CLI::App& command);
+};
+
+std::function<int()> declare_chat(CLI::App& command);
+std::function<int()> declare_env(CLI::App& command);
+std::function<int()> declare_eval(CLI::App& command);
+std::function<int()> declare_generate(CLI::App& command);
+std::function<int()> declare_quantize(CLI::App& command);
+std::function<int()> declare_show(CLI::App& command);
+
+inline constexpr Verb kVerbs[] = {
+    {"chat", "talk to a model in the terminal", declare_chat},
+    {"generate", "complete one prompt, from -p or standard input", declare_generate},
+    {"quantize", "write a checkpoint with 4-bit weights", declare_quantize},
+    {"eval", "measure perplexity, divergence and task accuracy", declare_eval},
+    {"show", "describe a model: architecture, parameters, formats, bytes", declare_show},
+    {"env", "describe this machine: CPU features, kernels, versions", declare_env},
+};
+
+}  // namespace bittern::cli
