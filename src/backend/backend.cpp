@@ -1,0 +1,24 @@
+// Names and composed defaults of the seam.
+#include "backend/backend.h"
+
+#include "base/check.h"
+
+namespace bittern {
+
+std::string_view kv_format_name(KvFormat format) {
+  switch (format) {
+    case KvFormat::f32: return "f32";
+    case KvFormat::f16: return "f16";
+    case KvFormat::bf16: return "bf16";
+    case KvFormat::int8: return "int8";
+    case KvFormat::int4: return "int4";
+  }
+  BITTERN_CHECK(false, "KvFormat {}", static_cast<int>(format));
+}
+
+void Backend::add_rms_norm(Tensor out, Tensor residual, Tensor x, const DeviceBuffer& weight, float eps) {
+  add(residual, x);
+  rms_norm(out, residual, weight, eps);
+}
+
+}  // namespace bittern
