@@ -1,6 +1,8 @@
 // Names and composed defaults of the seam.
 #include "backend/backend.h"
 
+#include <bittern/error.h>
+
 #include "base/check.h"
 
 namespace bittern {
@@ -19,6 +21,15 @@ std::string_view kv_format_name(KvFormat format) {
 void Backend::add_rms_norm(Tensor out, Tensor residual, Tensor x, const DeviceBuffer& weight, float eps) {
   add(residual, x);
   rms_norm(out, residual, weight, eps);
+}
+
+KvFormat parse_kv_format(std::string_view name, const Backend& backend) {
+  if (name == "auto") return backend.name() == "ref" ? KvFormat::f32 : KvFormat::bf16;
+  for (const KvFormat format : {KvFormat::f32, KvFormat::f16, KvFormat::bf16, KvFormat::int8, KvFormat::int4}) {
+    if (name == kv_format_name(format)) return format;
+  }
+  throw Error(ErrorCode::invalid_argument, "unknown KV cache format '" + std::string(name) + "'",
+              "write auto, f32, f16, bf16, int8 or int4");
 }
 
 }  // namespace bittern

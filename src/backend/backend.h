@@ -180,6 +180,10 @@ struct BackendOptions {
   std::string kernel_pin;        // "gemm=NAME", as BITTERN_KERNEL
 };
 
+/// The format `--kv-cache` names: f32, f16, bf16, int8, int4, or auto: bf16, and f32 on ref, which is the oracle.
+/// Error(invalid_argument) lists them for another name.
+KvFormat parse_kv_format(std::string_view name, const Backend& backend);
+
 /// "ref", "cpu" or "cuda". Error(unsupported) names what is available when the backend is absent or the ISA is not
 /// there; Error(invalid_argument) lists the names for an unknown one.
 std::unique_ptr<Backend> make_backend(std::string_view name, const BackendOptions& options);
