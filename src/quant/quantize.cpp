@@ -1,0 +1,185 @@
+// The stream: each decoder layer is mapped, handed to the algorithm, written and unmapped before the next, so that
+// memory holds one layer and never the model. Nothing is decided here that the Job did not decide before.
+#include <bittern/error.h>
+#include <bittern/quantize.h>
+
+#include <algorithm>
+#include <chrono>
+#include <string>
+
+#include "base/atomic_file.h"
+#include "base/check.h"
+#include "base/thread_pool.h"
+#include "quant/job.h"
+#include "quant/weight_error.h"
+#include "tensor/convert.h"
+#include "tensor/safetensors.h"
+
+namespace bittern::quant {
+namespace {
+
+/// What the whole stream shares: the job, the writer, the sums and the progress so far.
+class Stream {
+ public:
+  Stream(std::shared_ptr<const ModelFiles> files, const Job& job, const QuantizeOptions& options,
+         const std::filesystem::path& directory, QuantizeSink& sink)
+      : files_(std::move(files)),
+        job_(job),
+        sink_(sink),
+        pool_(options.threads > 0 ? options.threads : ThreadPool::default_size()),
+        writer_(directory, job.outputs, options.max_shard_bytes) {}
+
+  const Job& job() const { return job_; }
+  ThreadPool& pool() { return pool_; }
+  /// A fresh mapping of the source. Its pages leave memory with it, so one is opened for each step of the stream.
+  std::unique_ptr<Checkpoint> open() const { return open_checkpoint(files_, Json()); }
+
+  void write(std::string_view name, std::span<const std::byte> data) { writer_.write(name, data); }
+
+  void copy(const Checkpoint& checkpoint, const TensorEntry& entry) {
+    const Weight weight = checkpoint.dense(entry.name);
+    writer_.write(entry.name, {weight.data.as<const std::byte>(), static_cast<std::size_t>(entry.bytes)});
+    advance(entry.name, static_cast<std::int64_t>(entry.bytes));
+  }
+
+  void advance(std::string_view stage, std::int64_t bytes) {
+    done_ += bytes;
+    sink_.progress({stage, finished_layers_, static_cast<int>(job_.layers.size()), done_, job_.plan.source_bytes});
+  }
+
+  void record(LinearReport report, const WeightError& error) {
+    total_ += error;
+    linears_.push_back(std::move(report));
+  }
+
+  void finish_layer() { ++finished_layers_; }
+  void finish() { writer_.finish(); }
+  const std::vector<std::string>& files() const { return writer_.files(); }
+
+  void fill(QuantizeReport& report) {
+    report.nmse = total_.nmse();
+    report.linears = std::move(linears_);
+    const auto worst = std::ranges::max_element(report.linears, {}, &LinearReport::nmse);
+    report.worst = worst->name;
+  }
+
+ private:
+  std::shared_ptr<const ModelFiles> files_;
+  const Job& job_;
+  QuantizeSink& sink_;
+  ThreadPool pool_;
+  ShardedSafetensorsWriter writer_;
+  std::vector<LinearReport> linears_;
+  WeightError total_;
+  std::int64_t done_ = 0;
+  int finished_layers_ = 0;
+};
+
+/// The seam of algorithm.h over one layer of the stream.
+class StreamedLayer final : public LayerWork {
+ public:
+  StreamedLayer(Stream& stream, const LayerJob& layer, const Checkpoint& checkpoint)
+      : stream_(stream), layer_(layer), checkpoint_(checkpoint) {}
+
+  std::span<const LinearTask> linears() const override { return layer_.linears; }
+  const Scheme& scheme() const override { return *stream_.job().scheme; }
+  std::int64_t group_size() const override { return stream_.job().plan.group_size; }
+  ThreadPool& pool() override { return stream_.pool(); }
+
+  Weight load(const LinearTask& linear) override {
+    std::vector<std::string> used;
+    const Weight stored = checkpoint_.linear(linear.name, used);
+    if (stored.out != linear.out || stored.in != linear.in) {
+      throw Error(ErrorCode::invalid_checkpoint, linear.name + " changed its shape while it was quantized",
+                  "leave the source alone until the run ends");
+    }
+    Weight result = Weight::allocate(linear.name, Format::dense(DType::f32), linear.out, linear.in);
+    const std::size_t row_bytes = static_cast<std::size_t>(linear.in) * dtype_size(stored.format.dtype);
+    pool().parallel_ranges(linear.out, 1, [&](std::int64_t begin, std::int64_t end, int) {
+      const std::byte* source = stored.data.as<const std::byte>() + static_cast<std::size_t>(begin) * row_bytes;
+      convert_to_f32(source, stored.format.dtype, (end - begin) * linear.in, result.data.row<float>(begin));
+    });
+    return result;
+  }
+
+  void store(const LinearTask& linear, const Weight& original, const Weight& quantized) override {
+    BITTERN_CHECK(linear.name == quantized.name, "{} stored as {}", linear.name, quantized.name);
+    const WeightError error = weight_error(original, quantized, pool());
+    LinearReport report{linear.name, linear.layer, linear.out, linear.in, error.nmse(), error.cosine(), error.max_abs,
+                        stream_.job().source_bytes.at(linear.name), 0};
+    scheme().pack(quantized, [&](std::string_view name, std::span<const std::byte> data) {
+      stream_.write(name, data);
+      report.output_bytes += static_cast<std::int64_t>(data.size());
+    });
+    const std::int64_t source_bytes = report.source_bytes;
+    stream_.record(std::move(report), error);
+    stream_.advance(linear.name, source_bytes);
+  }
+
+ private:
+  Stream& stream_;
+  const LayerJob& layer_;
+  const Checkpoint& checkpoint_;
+};
+
+void write_outside(Stream& stream) {
+  for (const TensorEntry& entry : stream.job().outside) stream.copy(*stream.open(), entry);
+}
+
+void write_layer(Stream& stream, const LayerJob& layer) {
+  const auto checkpoint = stream.open();
+  StreamedLayer work(stream, layer, *checkpoint);
+  stream.job().algorithm->run(work);
+  for (const TensorEntry& entry : layer.kept) stream.copy(*checkpoint, entry);
+  stream.finish_layer();
+}
+
+/// config.json goes last: without it no program takes the directory for a model.
+void write_other_files(const ModelFiles& files, const Json& config, const std::filesystem::path& directory,
+                       std::vector<std::string>& written) {
+  for (const std::string& name : files_to_copy(files)) {
+    write_file_atomically(directory / name, files.require(name).text());
+    written.push_back(name);
+  }
+  write_file_atomically(directory / "config.json", config.dump(2) + "\n");
+  written.push_back("config.json");
+}
+
+void check_options(const QuantizeOptions& options) {
+  const auto invalid = [](const std::string& message) { throw Error(ErrorCode::invalid_argument, message); };
+  if (options.output.empty()) invalid("no output directory was given");
+  if (options.max_shard_bytes <= 0) invalid("max_shard_bytes is " + std::to_string(options.max_shard_bytes));
+  if (options.threads < 0) invalid("threads is " + std::to_string(options.threads));
+}
+
+}  // namespace
+
+QuantizePlan plan_quantize(const std::shared_ptr<const ModelFiles>& files, const QuantizeOptions& options) {
+  return make_job(files, options).plan;
+}
+
+QuantizeReport quantize(const std::shared_ptr<const ModelFiles>& files, const QuantizeOptions& options,
+                        QuantizeSink& sink) {
+  const auto start = std::chrono::steady_clock::now();
+  check_options(options);
+  const Job job = make_job(files, options);
+  sink.plan(job.plan);
+  AtomicDirectory output(options.output,
+                         options.overwrite ? AtomicDirectory::Existing::replace : AtomicDirectory::Existing::refuse);
+  Stream stream(files, job, options, output.partial(), sink);
+  write_outside(stream);
+  for (const LayerJob& layer : job.layers) write_layer(stream, layer);
+  stream.finish();
+
+  QuantizeReport report;
+  report.plan = job.plan;
+  report.files = stream.files();
+  write_other_files(*files, job.config, output.partial(), report.files);
+  output.commit();
+  stream.fill(report);
+  std::ranges::sort(report.files);
+  report.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  return report;
+}
+
+}  // namespace bittern::quant

@@ -1,0 +1,74 @@
+// The names here are those of `bittern quantize --json`; sizes are bytes, times seconds.
+#include "quant/report.h"
+
+#include "quant/algorithm.h"
+#include "quant/scheme.h"
+
+namespace bittern::quant {
+namespace {
+
+double bits_per(std::int64_t bytes, std::int64_t count) {
+  return count == 0 ? 0.0 : 8.0 * static_cast<double>(bytes) / static_cast<double>(count);
+}
+
+template <class Row>
+std::vector<Choice> choices(std::span<const Row> rows) {
+  std::vector<Choice> list;
+  for (const Row& row : rows) list.push_back({std::string(row.name), std::string(row.summary)});
+  return list;
+}
+
+}  // namespace
+
+std::vector<Choice> schemes() { return choices(all_schemes()); }
+std::vector<Choice> algorithms() { return choices(all_algorithms()); }
+
+double QuantizePlan::bits_per_weight() const { return bits_per(quantized_output_bytes, quantized_parameters); }
+double QuantizePlan::bits_per_parameter() const { return bits_per(output_bytes, parameters); }
+
+Json to_json(const QuantizePlan& plan) {
+  Json leftovers = Json::array();
+  for (const auto& path : plan.leftovers) leftovers.push_back(path.string());
+  return {{"scheme", plan.scheme},
+          {"algorithm", plan.algorithm},
+          {"group_size", plan.group_size},
+          {"source", plan.source},
+          {"output", plan.output.string()},
+          {"architecture", plan.architecture},
+          {"layers", plan.layers},
+          {"linears", plan.linears},
+          {"kept", plan.kept},
+          {"parameters", plan.parameters},
+          {"quantized_parameters", plan.quantized_parameters},
+          {"source_bytes", plan.source_bytes},
+          {"output_bytes", plan.output_bytes},
+          {"quantized_source_bytes", plan.quantized_source_bytes},
+          {"quantized_output_bytes", plan.quantized_output_bytes},
+          {"bits_per_weight", plan.bits_per_weight()},
+          {"bits_per_parameter", plan.bits_per_parameter()},
+          {"peak_bytes", plan.peak_bytes},
+          {"peak_at", plan.peak_at},
+          {"free_disk_bytes", plan.free_disk_bytes},
+          {"leftovers", std::move(leftovers)}};
+}
+
+Json to_json(const LinearReport& linear) {
+  return {{"name", linear.name},
+          {"layer", linear.layer},
+          {"out", linear.out},
+          {"in", linear.in},
+          {"nmse", linear.nmse},
+          {"cosine", linear.cosine},
+          {"max_abs", linear.max_abs},
+          {"source_bytes", linear.source_bytes},
+          {"output_bytes", linear.output_bytes}};
+}
+
+Json to_json(const QuantizeReport& report) {
+  Json linears = Json::array();
+  for (const LinearReport& linear : report.linears) linears.push_back(to_json(linear));
+  return {{"plan", to_json(report.plan)}, {"nmse", report.nmse},   {"worst", report.worst},
+          {"seconds", report.seconds},    {"files", report.files}, {"linears", std::move(linears)}};
+}
+
+}  // namespace bittern::quant

@@ -1,0 +1,70 @@
+// The table of schemes and w4a16's row, which is stored as AWQ GEMM: the layout that other tools read most widely.
+#include "quant/scheme.h"
+
+#include <bittern/error.h>
+
+#include <algorithm>
+#include <array>
+
+#include "quant/lookup.h"
+#include "tensor/awq.h"
+
+namespace bittern::quant {
+namespace {
+
+std::string awq_obstacle(const LinearTask& linear, std::int64_t group_size) {
+  return awq_refusal(linear.out, linear.in, group_inputs(linear, group_size));
+}
+
+std::vector<TensorSpec> awq_tensors(const LinearTask& linear, std::int64_t group_size) {
+  const std::int64_t groups = linear.in / group_inputs(linear, group_size);
+  return {{linear.name + ".qweight", DType::i32, {linear.in, linear.out / 8}},
+          {linear.name + ".qzeros", DType::i32, {groups, linear.out / 8}},
+          {linear.name + ".scales", DType::f16, {groups, linear.out}}};
+}
+
+std::span<const std::byte> bytes_of(const Tensor& tensor) {
+  return {tensor.as<const std::byte>(), static_cast<std::size_t>(tensor.size()) * dtype_size(tensor.dtype)};
+}
+
+void awq_pack(const Weight& weight, const TensorSink& sink) {
+  const AwqTensors tensors = pack_awq(weight);
+  sink(weight.name + ".qweight", bytes_of(tensors.qweight));
+  sink(weight.name + ".qzeros", bytes_of(tensors.qzeros));
+  sink(weight.name + ".scales", bytes_of(tensors.scales));
+}
+
+std::int64_t awq_pack_bytes(const LinearTask& linear, std::int64_t group_size) {
+  std::int64_t bytes = 0;
+  for (const TensorSpec& tensor : awq_tensors(linear, group_size)) bytes += tensor.bytes();
+  return bytes;
+}
+
+Json awq_config(std::int64_t group_size, const std::vector<std::string>& kept) {
+  return {{"quant_method", "awq"}, {"bits", 4},          {"group_size", group_size},
+          {"zero_point", true},    {"version", "gemm"}, {"modules_to_not_convert", kept}};
+}
+
+constexpr std::array<std::int64_t, 4> kW4GroupSizes = {32, 64, 128, -1};
+
+constexpr std::array kSchemes = {
+    Scheme{"w4a16", "4-bit weights in asymmetric groups, activations in 16 bits; written as AWQ GEMM", kW4GroupSizes,
+           DType::f16, awq_obstacle, awq_tensors, awq_pack, awq_pack_bytes, awq_config},
+};
+
+}  // namespace
+
+std::span<const Scheme> all_schemes() { return kSchemes; }
+
+const Scheme& find_scheme(std::string_view name) { return find_row("scheme", name, all_schemes()); }
+
+void check_group_size(const Scheme& scheme, std::int64_t group_size) {
+  if (std::ranges::find(scheme.group_sizes, group_size) != scheme.group_sizes.end()) return;
+  std::string accepted;
+  for (const std::int64_t size : scheme.group_sizes) accepted += (accepted.empty() ? "" : ", ") + std::to_string(size);
+  throw Error(ErrorCode::invalid_argument,
+              "group size " + std::to_string(group_size) + " is not one of scheme " + std::string(scheme.name),
+              "use one of " + accepted + " (-1: one group per output row)");
+}
+
+}  // namespace bittern::quant
