@@ -18,12 +18,14 @@ class Backend;
 class Model;
 
 struct EngineOptions {
-  std::string kv_cache = "auto";      // auto | f32 | f16 | bf16 | int8 | int4
+  std::string kv_cache = "auto";      // auto | f32 | f16 | bf16 | int8 | int4; auto: bf16, on the ref backend f32
   std::int64_t kv_cache_bytes = 0;    // 0: as many blocks as max_sequences * context need, within half of free memory
   int block_tokens = 64;
-  std::int64_t context = 0;           // longest sequence, prompt and output; 0: what the model was made for
+  /// Longest sequence, prompt and output. 0: what the model was made for, or what the blocks hold if that is less (the
+  /// plan says which); a number that does not fit is refused.
+  std::int64_t context = 0;
   int max_sequences = 16;             // sequences of one step
-  int max_step_tokens = 512;          // tokens of one step: the chunk of chunked prefill
+  int max_step_tokens = 512;          // tokens of one step: the chunk of chunked prefill; at least max_sequences
   int max_queued = 1024;              // waiting requests beyond which submit refuses
 };
 
@@ -39,12 +41,12 @@ struct MemoryPlan {
   std::int64_t total() const { return weights + kv_total() + arena; }
 };
 
-/// A consistent snapshot of counters and gauges.
+/// A consistent snapshot of counters and gauges. Requests are counted by sample: n of them each.
 struct EngineStats {
   std::int64_t running = 0, waiting = 0;
   std::int64_t blocks_used = 0, blocks_total = 0;
   std::int64_t prompt_tokens = 0, generated_tokens = 0;
-  std::int64_t preemptions = 0, steps = 0, finished = 0, cancelled = 0;
+  std::int64_t preemptions = 0, steps = 0, finished = 0, cancelled = 0, failed = 0;
 };
 
 /// Where a request's tokens arrive. One reader; destroying it cancels the request.

@@ -1,0 +1,284 @@
+// The phases of a step, in the order they run. A failure of one request ends that request; a failure of the runner ends
+// all that run, since nobody can say what it wrote; neither ends the engine.
+#include "engine/engine_core.h"
+
+#include <algorithm>
+#include <exception>
+#include <utility>
+
+#include "base/check.h"
+
+namespace bittern::engine {
+namespace {
+
+bool contains(const std::vector<std::int32_t>& ids, std::int32_t id) {
+  return std::find(ids.begin(), ids.end(), id) != ids.end();
+}
+
+TokenEvent end_event(FinishReason reason, std::string error = {}) {
+  TokenEvent event;
+  event.finish = reason;
+  event.error = std::move(error);
+  return event;
+}
+
+TokenEvent token_event(SampledToken& drawn) {
+  TokenEvent event;
+  event.token = drawn.token;
+  event.logprob = drawn.logprob;
+  event.top = std::move(drawn.top);
+  return event;
+}
+
+std::vector<std::int32_t> ending_ids(const SamplingParams& sampling, const std::vector<std::int32_t>& eos_ids) {
+  std::vector<std::int32_t> ids = sampling.stop_ids;
+  if (!sampling.ignore_eos) ids.insert(ids.end(), eos_ids.begin(), eos_ids.end());
+  return ids;
+}
+
+}  // namespace
+
+EngineCore::EngineCore(const CoreConfig& config, StepRunner& runner, Inbox& inbox)
+    : config_(config),
+      runner_(runner),
+      inbox_(inbox),
+      cache_(config.kv_blocks, config.block_tokens),
+      scheduler_(cache_, config.limits),
+      batch_(config.limits.max_step_tokens, config.limits.max_sequences, cache_.blocks_for(config.context),
+             config.limits.max_logit_rows),
+      sampler_(config.vocab) {
+  BITTERN_CHECK(cache_.blocks_for(config.context) <= cache_.total());
+  drawn_.resize(static_cast<std::size_t>(config.limits.max_sequences));
+  counters_.blocks_total = cache_.total();
+  publish_stats();
+}
+
+void EngineCore::step() {
+  admit();
+  const Plan& plan = scheduler_.schedule();
+  if (launch(plan)) {
+    collect(plan);
+    commit(plan);
+  }
+  notify();
+}
+
+// --- admit: what arrived since the last step ---------------------------------------------------------------------
+
+void EngineCore::admit() {
+  bool cancels = false;
+  {
+    const std::lock_guard lock(stats_mutex_);  // so that no snapshot misses a request on its way from inbox to waiting
+    cancels = inbox_.take(mail_);
+    for (const auto& channel : mail_) stats_.waiting += channel->request().n;
+  }
+  for (auto& channel : mail_) add(std::move(channel));
+  mail_.clear();
+  if (cancels) cancel_as_asked();
+}
+
+void EngineCore::add(std::shared_ptr<RequestChannel> channel) {
+  auto active = std::make_unique<ActiveRequest>();
+  const Request& request = channel->request();
+  active->channel = std::move(channel);
+  active->end_ids = ending_ids(request.sampling, config_.eos_ids);
+  if (request.sampling.prompt_logprobs >= 0) {
+    active->group.score_prompt = true;
+    active->prompt_scores.emplace_back().token = request.prompt.front();  // nothing precedes it: no score
+  }
+  active->sequences.resize(static_cast<std::size_t>(request.n));
+  const auto prompt = static_cast<std::int64_t>(request.prompt.size());
+  for (int i = 0; i < request.n; ++i) {
+    Sequence& sequence = active->sequences[static_cast<std::size_t>(i)];
+    sequence.arrival = arrivals_;
+    sequence.priority = request.priority;
+    sequence.sample = i;
+    sequence.tokens = request.prompt;
+    sequence.prompt_length = prompt;
+    sequence.limit = std::min(prompt + request.sampling.max_tokens, config_.context);
+    sequence.group = &active->group;
+    sequence.request = active.get();
+    scheduler_.add(sequence);
+  }
+  ++arrivals_;
+  requests_.push_back(std::move(active));
+}
+
+void EngineCore::cancel_as_asked() {
+  std::vector<Sequence*> cancelled;
+  for (const auto& request : requests_) {
+    for (Sequence* sequence : request->group.members) {
+      if (request->channel->cancel_requested(sequence->sample)) cancelled.push_back(sequence);
+    }
+  }
+  finish_all(std::move(cancelled), FinishReason::cancelled, {});
+}
+
+// --- launch: run the plan ----------------------------------------------------------------------------------------
+
+bool EngineCore::launch(const Plan& plan) {
+  counters_.preemptions += plan.preemptions;
+  if (plan.chunks.empty()) return false;
+  batch_.assign(plan);
+  try {
+    logits_ = runner_.step(batch_.view(), batch_.logit_rows());
+  } catch (const std::exception& error) {
+    finish_all(scheduler_.running(), FinishReason::failed, std::string("the step failed: ") + error.what());
+    return false;
+  }
+  BITTERN_CHECK(logits_.size() == static_cast<std::size_t>(plan.rows * config_.vocab), "a step of {} rows gave {} logits",
+                plan.rows, logits_.size());
+  return true;
+}
+
+// --- collect: rows of logits become tokens and prompt scores -----------------------------------------------------
+
+void EngineCore::collect(const Plan& plan) {
+  const auto vocab = static_cast<std::size_t>(config_.vocab);
+  std::size_t row = 0;
+  for (std::size_t i = 0; i < plan.chunks.size(); ++i) {
+    const Chunk& chunk = plan.chunks[i];
+    const auto scored = static_cast<std::size_t>(chunk.scored);
+    drawn_[i] = {};
+    drawn_[i].error = score_prompt(chunk, logits_.subspan(row * vocab, scored * vocab));
+    if (chunk.samples && drawn_[i].error.empty()) {
+      drawn_[i] = draw(*chunk.sequence, logits_.subspan((row + scored) * vocab, vocab));
+    }
+    row += static_cast<std::size_t>(chunk.rows());
+  }
+}
+
+// The mask is foreign code: what it throws is this request's error.
+SampledToken EngineCore::draw(const Sequence& sequence, std::span<const float> logits) {
+  const ActiveRequest& request = *sequence.request;
+  const SamplingContext context{request.sampling(),     request.channel->seed(), sequence.sample,
+                                sequence.tokens,        sequence.prompt_length,  request.end_ids,
+                                request.channel->request().mask.get()};
+  try {
+    return sampler_.sample(logits, context);
+  } catch (const std::exception& error) {
+    SampledToken failed;
+    failed.error = error.what();
+    return failed;
+  }
+}
+
+// Returns what was wrong with the rows, or nothing.
+std::string EngineCore::score_prompt(const Chunk& chunk, std::span<const float> rows) {
+  ActiveRequest& request = *chunk.sequence->request;
+  const auto vocab = static_cast<std::size_t>(config_.vocab);
+  for (int i = 0; i < chunk.scored; ++i) {
+    const std::int64_t scored_token = chunk.score_begin + i + 1;
+    if (scored_token < request.group.scored) continue;  // a sibling in the same step was first
+    const std::int32_t token = chunk.sequence->tokens[static_cast<std::size_t>(scored_token)];
+    SampledToken score = Sampler::score(rows.subspan(static_cast<std::size_t>(i) * vocab, vocab), token,
+                                        request.sampling().prompt_logprobs);
+    if (!score.error.empty()) return score.error;
+    request.prompt_scores.push_back(token_event(score));
+    ++request.group.scored;
+  }
+  return {};
+}
+
+// --- commit: sequences advance or end ----------------------------------------------------------------------------
+
+void EngineCore::commit(const Plan& plan) {
+  for (std::size_t i = 0; i < plan.chunks.size(); ++i) {
+    const Chunk& chunk = plan.chunks[i];
+    Sequence& sequence = *chunk.sequence;
+    scheduler_.advance(chunk);
+    left_line_ += std::exchange(sequence.request->stepped, true) ? 0 : 1;
+    counters_.prompt_tokens += std::max<std::int64_t>(std::min(chunk.end(), sequence.prompt_length) - chunk.begin, 0);
+    if (!drawn_[i].error.empty()) {
+      finish(sequence, end_event(FinishReason::failed, std::move(drawn_[i].error)));
+    } else if (chunk.samples) {
+      append(sequence, drawn_[i]);
+    }
+  }
+  ++counters_.steps;
+}
+
+void EngineCore::append(Sequence& sequence, SampledToken& drawn) {
+  sequence.tokens.push_back(drawn.token);
+  ++counters_.generated_tokens;
+  TokenEvent event = token_event(drawn);
+  event.sample = sequence.sample;
+  if (contains(sequence.request->end_ids, event.token)) {
+    event.stop_token = std::exchange(event.token, -1);
+    event.finish = FinishReason::stop;
+    finish(sequence, std::move(event));
+    return;
+  }
+  deliveries_.push_back({sequence.request, std::move(event)});
+  if (sequence.length() == sequence.limit) finish(sequence, end_event(FinishReason::length));
+}
+
+// Its blocks are free on return; the client hears of it in notify.
+void EngineCore::finish(Sequence& sequence, TokenEvent end) {
+  scheduler_.remove(sequence);
+  if (end.finish == FinishReason::cancelled) {
+    ++counters_.cancelled;
+  } else if (end.finish == FinishReason::failed) {
+    ++counters_.failed;
+  } else {
+    ++counters_.finished;
+  }
+  end.sample = sequence.sample;
+  deliveries_.push_back({sequence.request, std::move(end)});
+}
+
+// Takes the list by value: finish() edits the lists it may come from.
+void EngineCore::finish_all(std::vector<Sequence*> sequences, FinishReason reason, const std::string& error) {
+  for (Sequence* sequence : sequences) finish(*sequence, end_event(reason, error));
+}
+
+void EngineCore::end_all(FinishReason reason, const std::string& error) {
+  admit();
+  finish_all(scheduler_.running(), reason, error);
+  finish_all(scheduler_.waiting(), reason, error);
+  notify();
+}
+
+// --- notify: clients hear of it ----------------------------------------------------------------------------------
+
+void EngineCore::notify() {
+  publish_stats();  // first, so that a client that has its last event sees it counted
+  for (Delivery& delivery : deliveries_) {
+    ActiveRequest& request = *delivery.request;
+    const auto prompt = request.channel->request().prompt.size();
+    if (!request.prompt_scores.empty() && request.prompt_scores.size() == prompt) {
+      request.channel->publish_prompt_logprobs(std::exchange(request.prompt_scores, {}));
+    }
+    request.channel->push(std::move(delivery.event));
+  }
+  deliveries_.clear();
+  retire_finished();
+}
+
+void EngineCore::retire_finished() {
+  std::erase_if(requests_, [this](const auto& request) {
+    if (!request->group.members.empty()) return false;
+    left_line_ += request->stepped ? 0 : 1;
+    return true;
+  });
+  inbox_.leave_line(std::exchange(left_line_, 0));
+}
+
+void EngineCore::publish_stats() {
+  counters_.running = static_cast<std::int64_t>(scheduler_.running().size());
+  counters_.waiting = static_cast<std::int64_t>(scheduler_.waiting().size());
+  counters_.blocks_used = cache_.used();
+  const std::lock_guard lock(stats_mutex_);
+  stats_ = counters_;
+}
+
+EngineStats EngineCore::stats() const {
+  const std::lock_guard lock(stats_mutex_);
+  EngineStats snapshot = stats_;
+  snapshot.waiting += inbox_.pending_samples();
+  return snapshot;
+}
+
+void EngineCore::check_integrity() const { scheduler_.check_integrity(); }
+
+}  // namespace bittern::engine

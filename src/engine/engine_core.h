@@ -1,0 +1,105 @@
+// EngineCore: the step of the engine, on whichever one thread calls it: admit, schedule, launch, collect, commit, notify.
+// It owns the sequences and everything decided about them; other threads reach it through the Inbox and read results
+// through each request's RequestChannel. README.md is its contract.
+#pragma once
+
+#include <bittern/engine.h>
+
+#include <memory>
+#include <mutex>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "engine/batch.h"
+#include "engine/cache_manager.h"
+#include "engine/inbox.h"
+#include "engine/sampler.h"
+#include "engine/scheduler.h"
+#include "engine/step_runner.h"
+
+namespace bittern::engine {
+
+/// Facts of the model and of the memory plan that steps depend on.
+struct CoreConfig {
+  std::int64_t vocab = 0;
+  std::int64_t context = 0;  // longest sequence; must fit the pool
+  std::int64_t kv_blocks = 0;
+  int block_tokens = 64;
+  std::vector<std::int32_t> eos_ids;
+  SchedulerLimits limits;
+};
+
+/// The engine thread's side of one request, from admission until its last sample has ended.
+struct ActiveRequest {
+  std::shared_ptr<RequestChannel> channel;
+  SampleGroup group;
+  std::vector<Sequence> sequences;        // (n), in place for good
+  std::vector<std::int32_t> end_ids;      // tokens that end a sample
+  std::vector<TokenEvent> prompt_scores;  // grows to one for each token of the prompt
+  bool stepped = false;                   // has had its first step, so it has left the waiting line
+
+  const SamplingParams& sampling() const { return channel->request().sampling; }
+};
+
+class EngineCore {
+ public:
+  /// `runner` must accept steps of `config.limits` and hold `config.kv_blocks` blocks; both references outlive the core.
+  EngineCore(const CoreConfig& config, StepRunner& runner, Inbox& inbox);
+
+  /// One step. Afterwards every token it made has been delivered and the blocks of every sample that ended are free.
+  void step();
+  /// Nothing is left to do until mail arrives.
+  bool idle() const { return requests_.empty(); }
+  /// Ends every sample, those still in the inbox included, with `reason`.
+  void end_all(FinishReason reason, const std::string& error);
+
+  /// Any thread.
+  EngineStats stats() const;
+  void check_integrity() const;
+
+ private:
+  struct Delivery {
+    ActiveRequest* request;
+    TokenEvent event;
+  };
+
+  // The phases of a step.
+  void admit();
+  bool launch(const Plan& plan);
+  void collect(const Plan& plan);
+  void commit(const Plan& plan);
+  void notify();
+
+  void add(std::shared_ptr<RequestChannel> channel);
+  void cancel_as_asked();
+  SampledToken draw(const Sequence& sequence, std::span<const float> logits);
+  std::string score_prompt(const Chunk& chunk, std::span<const float> rows);
+  void append(Sequence& sequence, SampledToken& drawn);
+  void finish(Sequence& sequence, TokenEvent end);
+  void finish_all(std::vector<Sequence*> sequences, FinishReason reason, const std::string& error);
+  void retire_finished();
+  void publish_stats();
+
+  const CoreConfig config_;
+  StepRunner& runner_;
+  Inbox& inbox_;
+  CacheManager cache_;
+  Scheduler scheduler_;
+  Batch batch_;
+  Sampler sampler_;
+
+  Inbox::Mail mail_;
+  std::vector<std::unique_ptr<ActiveRequest>> requests_;  // in order of arrival
+  std::int64_t arrivals_ = 0;
+  std::span<const float> logits_;       // of the step that runs, (plan.rows, vocab)
+  std::vector<SampledToken> drawn_;     // of the step that runs, one for each chunk
+  std::vector<Delivery> deliveries_;    // of the step that runs, in order
+  int left_line_ = 0;                   // requests that left the waiting line in the step that runs
+  EngineStats counters_;                // the engine thread's own
+
+  mutable std::mutex stats_mutex_;
+  EngineStats stats_;  // what stats() hands out
+};
+
+}  // namespace bittern::engine

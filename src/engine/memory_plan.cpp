@@ -1,0 +1,112 @@
+// The memory plan: bytes per block from the backend, bytes of arena by measuring a step, then as many blocks as are asked
+// for or as fit. It never allocates and never shrinks what the user asked for by name.
+#include "engine/memory_plan.h"
+
+#include <bittern/error.h>
+#include <fmt/core.h>
+
+#include <algorithm>
+#include <cmath>
+#include <string>
+
+#include "base/sysinfo.h"
+
+namespace bittern {
+namespace engine {
+namespace {
+
+std::int64_t divide_up(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }
+
+std::string mebibytes(std::int64_t bytes) { return fmt::format("{:.1f} MiB", static_cast<double>(bytes) / (1 << 20)); }
+
+[[noreturn]] void refuse(std::string message, std::string hint) {
+  throw Error(ErrorCode::invalid_argument, std::move(message), std::move(hint));
+}
+
+void check_at_least(std::string_view field, std::int64_t value, std::int64_t least) {
+  if (value < least) refuse(fmt::format("{} is {}, but must be at least {}", field, value, least), {});
+}
+
+void check_options(const EngineOptions& o) {
+  check_at_least("kv_cache_bytes", o.kv_cache_bytes, 0);
+  check_at_least("block_tokens", o.block_tokens, 1);
+  check_at_least("context", o.context, 0);
+  check_at_least("max_sequences", o.max_sequences, 1);
+  check_at_least("max_queued", o.max_queued, 1);
+  if (o.max_step_tokens < o.max_sequences) {
+    refuse(fmt::format("max_step_tokens is {}, too few for a step of max_sequences = {}", o.max_step_tokens, o.max_sequences),
+           "every running sequence needs one token of each step; raise the first or lower the second");
+  }
+}
+
+// Dynamic NTK scaling is made to run past the trained context; the other kinds state their stretched length themselves.
+std::int64_t longest_context(const ModelConfig& config) {
+  if (config.rope.kind != nn::RopeConfig::Kind::dynamic) return config.max_positions;
+  return static_cast<std::int64_t>(static_cast<double>(config.max_positions) * std::max(1.0, config.rope.factor));
+}
+
+std::int64_t wanted_context(const ModelConfig& config, const EngineOptions& options) {
+  if (options.context == 0) return config.max_positions;
+  const std::int64_t longest = longest_context(config);
+  if (options.context > longest || options.context < 2) {
+    refuse(fmt::format("context is {}, but this model runs 2 to {} tokens", options.context, longest),
+           "leave it out for what the model was made for");
+  }
+  return options.context;
+}
+
+std::int64_t block_count(const EngineOptions& options, const MemoryPlan& plan, int block_tokens, std::int64_t available) {
+  if (options.kv_cache_bytes > 0) return options.kv_cache_bytes / plan.kv_block;
+  const std::int64_t useful = options.max_sequences * divide_up(plan.context, block_tokens);
+  return std::min(useful, std::max<std::int64_t>(available - plan.arena, 0) / 2 / plan.kv_block);
+}
+
+// The context a pool of `blocks` blocks can serve, or an error that says what would fit.
+std::int64_t fitting_context(const EngineOptions& options, const MemoryPlan& plan, int block_tokens) {
+  const std::int64_t capacity = plan.kv_blocks * block_tokens;
+  if (plan.context <= capacity) return plan.context;
+  if (options.context == 0 && capacity >= 2) return capacity;
+  const std::int64_t needed = divide_up(plan.context, block_tokens) * plan.kv_block;
+  const std::string given = options.kv_cache_bytes > 0
+                                ? fmt::format("kv_cache_bytes is {}", mebibytes(options.kv_cache_bytes))
+                                : fmt::format("half of the free memory holds {} of it", mebibytes(plan.kv_total()));
+  throw Error(ErrorCode::out_of_memory,
+              fmt::format("a context of {} tokens needs {} of {} KV cache, but {}", plan.context, mebibytes(needed),
+                          plan.kv_format, given),
+              capacity >= 2 ? fmt::format("a context of {} fits; int8 or int4 for kv_cache holds more", capacity)
+                            : fmt::format("one block of {} tokens needs {}", block_tokens, mebibytes(plan.kv_block)));
+}
+
+}  // namespace
+
+ResolvedOptions resolve_options(Model& model, Backend& backend, const EngineOptions& options, std::int64_t available) {
+  check_options(options);
+  ResolvedOptions result;
+  result.kv = model.kv_spec(parse_kv_format(options.kv_cache, backend), options.block_tokens);
+  if (!backend.supports(result.kv)) {
+    throw Error(ErrorCode::unsupported, fmt::format("the {} backend cannot hold a {} KV cache with head_dim {}",
+                                                    backend.name(), kv_format_name(result.kv.format), result.kv.head_dim));
+  }
+  result.limits.max_tokens = options.max_step_tokens;
+  result.limits.max_sequences = options.max_sequences;
+  result.limits.max_logit_rows = options.max_sequences + kScoreRows;
+
+  MemoryPlan& plan = result.plan;
+  plan.weights = weight_bytes(model);
+  plan.kv_block = backend.kv_block_bytes(result.kv);
+  plan.kv_format = kv_format_name(result.kv.format);
+  plan.arena = Runner::plan_arena(model, backend, result.kv, result.limits);
+  plan.context = wanted_context(model.config(), options);
+  plan.kv_blocks = block_count(options, plan, options.block_tokens, available);
+  plan.context = fitting_context(options, plan, options.block_tokens);
+  return result;
+}
+
+}  // namespace engine
+
+MemoryPlan plan_memory(Model& model, Backend& backend, const EngineOptions& options) {
+  const auto available = static_cast<std::int64_t>(memory_info().available);
+  return engine::resolve_options(model, backend, options, available).plan;
+}
+
+}  // namespace bittern

@@ -1,0 +1,38 @@
+// Plan: what one step will do, as a value: which tokens of which sequences run, and which rows of logits are wanted.
+// The scheduler writes it, Batch turns it into arrays, the engine reads its results by it.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "engine/sequence.h"
+
+namespace bittern::engine {
+
+/// Tokens [begin, begin + tokens) of one sequence. Its rows of logits follow those of the chunks before it: first one for
+/// each of the `scored` prompt positions from `score_begin`, then one for the last token when `samples`.
+struct Chunk {
+  Sequence* sequence = nullptr;
+  std::int64_t begin = 0;
+  int tokens = 0;
+  std::int64_t score_begin = 0;
+  int scored = 0;
+  bool samples = false;  // every known token is then in the cache: the next one is drawn
+
+  std::int64_t end() const { return begin + tokens; }
+  int rows() const { return scored + (samples ? 1 : 0); }
+};
+
+struct Plan {
+  std::vector<Chunk> chunks;
+  int tokens = 0;  // sum of chunks' tokens
+  int rows = 0;    // sum of chunks' rows of logits
+  int preemptions = 0;
+
+  void clear() {
+    chunks.clear();
+    tokens = rows = preemptions = 0;
+  }
+};
+
+}  // namespace bittern::engine

@@ -1,0 +1,57 @@
+// RequestChannel: what one request's reader and the engine thread share: the request itself, the queue of its events, and
+// the wish to cancel. The engine never waits for a reader: a request has at most n * (max_tokens + 1) events, which bounds
+// the queue. Everything else about a request belongs to one thread (sequence.h).
+#pragma once
+
+#include <bittern/request.h>
+
+#include <chrono>
+#include <condition_variable>
+#include <cstdint>
+#include <mutex>
+#include <optional>
+#include <vector>
+
+namespace bittern::engine {
+
+class RequestChannel {
+ public:
+  RequestChannel(Request request, std::uint64_t seed);
+
+  const Request& request() const { return request_; }
+  std::uint64_t seed() const { return seed_; }
+
+  // --- the reader's side ---
+  /// Blocks for the next event, until `deadline` if there is one; nullopt when it passed (`timed_out`) or when every
+  /// sample has ended and all was read.
+  std::optional<TokenEvent> next(std::optional<std::chrono::steady_clock::time_point> deadline, bool& timed_out);
+  /// Empty until published; the reference stays valid and unchanged from then on.
+  const std::vector<TokenEvent>& prompt_logprobs() const;
+  /// Asks for the end of one sample, or of all with -1. The engine must be woken after it.
+  void request_cancel(int sample);
+  /// The reader is gone: events are dropped from now on, and every sample is to be cancelled.
+  void abandon();
+
+  // --- the engine's side ---
+  void push(TokenEvent event);
+  void publish_prompt_logprobs(std::vector<TokenEvent> scores);
+  bool cancel_requested(int sample) const;
+
+ private:
+  void grow();
+
+  const Request request_;
+  const std::uint64_t seed_;
+  mutable std::mutex mutex_;
+  std::condition_variable arrived_;
+  std::vector<TokenEvent> ring_;  // size a power of two; doubled when full, so a read-out queue never allocates
+  std::size_t head_ = 0;          // index of the oldest event, counted without wrapping
+  std::size_t count_ = 0;
+  int open_samples_;              // samples whose end is still to come
+  bool abandoned_ = false;
+  std::vector<bool> cancel_;      // (n)
+  std::vector<TokenEvent> prompt_logprobs_;
+  bool published_ = false;
+};
+
+}  // namespace bittern::engine
