@@ -12,7 +12,7 @@
 namespace bittern {
 namespace {
 
-constexpr std::int64_t kMaxGroup = std::int64_t{1} << 30;
+constexpr std::uint64_t kMaxGroup = std::uint64_t{1} << 30;
 
 // The value of the first of `keys` that is present (AutoAWQ and transformers spell them differently), or null.
 const Json* find_any(const Json& config, std::initializer_list<const char*> keys) {
@@ -58,9 +58,12 @@ std::int64_t read_group_size(const Json& config) {
   const Json* size = find_any(config, {"group_size", "q_group_size"});
   if (!size) return AwqConfig{}.group_size;
   if (!size->is_number_integer()) wrong_type("group_size", "an integer", *size);
-  const bool fits = *size == -1 || (*size > 0 && *size <= kMaxGroup);
+  // A value above 2^63 must not wrap around to -1.
+  const std::int64_t value = size->is_number_unsigned() && size->get<std::uint64_t>() > kMaxGroup
+                                 ? 0 : size->get<std::int64_t>();
+  const bool fits = value == -1 || (value > 0 && value <= static_cast<std::int64_t>(kMaxGroup));
   if (!fits) unsupported("group_size", *size, "-1 or a positive number");
-  return size->get<std::int64_t>();
+  return value;
 }
 
 std::vector<std::string> read_exceptions(const Json& config) {

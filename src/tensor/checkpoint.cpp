@@ -11,6 +11,7 @@
 #include "base/buffer.h"
 #include "tensor/awq_checkpoint.h"
 #include "tensor/header_json.h"
+#include "tensor/quote_name.h"
 #include "tensor/safetensors.h"
 
 namespace bittern {
@@ -18,7 +19,7 @@ namespace {
 
 constexpr std::string_view kSingle = "model.safetensors";
 constexpr std::string_view kIndex = "model.safetensors.index.json";
-constexpr std::string_view kReadable = "Bittern reads unquantized checkpoints and quant_method \"awq\" (version \"gemm\", 4 bits)";
+constexpr std::string_view kReadable = "Bittern reads unquantized checkpoints and quant_method 'awq' (version 'gemm', 4 bits)";
 
 [[noreturn]] void refuse(const std::string& message) { throw Error(ErrorCode::invalid_checkpoint, message); }
 
@@ -54,7 +55,7 @@ class DenseCheckpoint final : public Checkpoint {
 
   void add(SafetensorsEntry entry, const std::shared_ptr<const void>& keep) {
     const auto [place, added] = tensors_.try_emplace(entry.name, Placed{entry, keep});
-    if (!added) refuse("tensor '" + entry.name + "' is in both " + place->second.entry.file + " and " + entry.file);
+    if (!added) refuse("tensor " + quote_name(entry.name) + " is in both " + place->second.entry.file + " and " + entry.file);
   }
 
   std::map<std::string, Placed, std::less<>> tensors_;
@@ -74,12 +75,12 @@ const void* aligned_data(const SafetensorsEntry& entry, Weight& owner) {
 Weight DenseCheckpoint::dense(std::string_view tensor) const {
   const auto found = tensors_.find(tensor);
   if (found == tensors_.end()) {
-    throw Error(ErrorCode::not_found, "the checkpoint has no tensor '" + std::string(tensor) + "'");
+    throw Error(ErrorCode::not_found, "the checkpoint has no tensor " + quote_name(tensor));
   }
   const SafetensorsEntry& entry = found->second.entry;
   if (!entry.dtype) {
-    throw Error(ErrorCode::unsupported, entry.file + ": tensor '" + entry.name + "' has element type '" +
-                                            entry.dtype_name + "', which Bittern does not read");
+    throw Error(ErrorCode::unsupported, entry.file + ": tensor " + quote_name(entry.name) + " has element type " +
+                                            quote_name(entry.dtype_name) + ", which Bittern does not read");
   }
   Weight weight;
   weight.name = entry.name;
@@ -98,7 +99,7 @@ Weight DenseCheckpoint::dense(std::string_view tensor) const {
 void check_shard_name(const std::string& shard, const std::string& index_path) {
   const bool plain = shard.find_first_of(std::string_view("/\\\0", 3)) == shard.npos && shard != "." && shard != "..";
   if (plain && shard.ends_with(".safetensors")) return;
-  refuse(index_path + ": '" + shard + "' is not the name of a safetensors file beside it");
+  refuse(index_path + ": " + quote_name(shard) + " is not the name of a safetensors file beside it");
 }
 
 // tensor -> shard, from model.safetensors.index.json.
@@ -108,7 +109,7 @@ std::map<std::string, std::string> read_weight_map(const FileBytes& index) {
   if (map == json.end() || !map->is_object()) refuse(index.path + ": has no object 'weight_map'");
   std::map<std::string, std::string> shard_of;
   for (const auto& [tensor, shard] : map->items()) {
-    if (!shard.is_string()) refuse(index.path + ": the shard of '" + tensor + "' must be a string, found " + describe_json(shard));
+    if (!shard.is_string()) refuse(index.path + ": the shard of " + quote_name(tensor) + " must be a string, found " + describe_json(shard));
     check_shard_name(shard.get_ref<const std::string&>(), index.path);
     shard_of[tensor] = shard.get<std::string>();
   }
@@ -126,7 +127,7 @@ void check_shards(const std::map<std::string, SafetensorsFile>& shards,
   for (const auto& [tensor, shard] : shard_of) {
     const std::vector<std::string>& names = held[shard];
     if (!std::binary_search(names.begin(), names.end(), tensor)) {
-      refuse(index_path + ": says that '" + tensor + "' is in " + shard + ", but it is not there");
+      refuse(index_path + ": says that " + quote_name(tensor) + " is in " + shard + ", but it is not there");
     }
   }
 }
@@ -138,7 +139,7 @@ std::vector<SafetensorsFile> read_shards(const ModelFiles& files, const FileByte
     if (shards.contains(shard)) continue;
     std::optional<FileBytes> file = files.find(shard);
     if (!file) {
-      throw Error(ErrorCode::not_found, index.path + ": names " + shard + " (for '" + tensor + "'), which is missing",
+      throw Error(ErrorCode::not_found, index.path + ": names " + shard + " (for " + quote_name(tensor) + "), which is missing",
                   "download the whole checkpoint");
     }
     shards[shard] = read_safetensors(*std::move(file));
@@ -184,7 +185,7 @@ std::unique_ptr<Checkpoint> open_checkpoint(const std::shared_ptr<const ModelFil
   const bool quantized = !quantization_config.is_null();
   const std::string method = quantized ? quant_method(quantization_config) : "";
   if (quantized && method != "awq") {
-    throw Error(ErrorCode::unsupported, files->origin() + ": quant_method \"" + method + "\" is not supported",
+    throw Error(ErrorCode::unsupported, files->origin() + ": quant_method " + quote_name(method) + " is not supported",
                 std::string(kReadable));
   }
   auto plain = std::make_unique<DenseCheckpoint>(read_files(*files));

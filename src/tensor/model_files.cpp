@@ -7,6 +7,7 @@
 #include <algorithm>
 
 #include "base/mmap_file.h"
+#include "tensor/quote_name.h"
 
 namespace bittern {
 namespace {
@@ -18,7 +19,7 @@ void check_plain_name(std::string_view name, const std::string& origin) {
   const bool plain = !name.empty() && name != "." && name != ".." && name.find('/') == name.npos &&
                      name.find('\\') == name.npos && name.find('\0') == name.npos;
   if (plain) return;
-  throw Error(ErrorCode::invalid_argument, origin + ": '" + std::string(name) + "' is not a plain file name");
+  throw Error(ErrorCode::invalid_argument, origin + ": " + quote_name(name) + " is not a plain file name");
 }
 
 class DirectoryFiles final : public ModelFiles {

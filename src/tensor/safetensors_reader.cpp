@@ -7,6 +7,7 @@
 #include <cstring>
 
 #include "tensor/header_json.h"
+#include "tensor/quote_name.h"
 #include "tensor/safetensors.h"
 
 namespace bittern {
@@ -25,7 +26,7 @@ constexpr std::string_view kLfsPointer = "version https://git-lfs";
 }
 
 [[noreturn]] void refuse_tensor(const std::string& path, const std::string& name, const std::string& reason) {
-  refuse(path, "tensor '" + name + "': " + reason);
+  refuse(path, "tensor " + quote_name(name) + ": " + reason);
 }
 
 std::string_view header_text(const FileBytes& file) {
@@ -112,7 +113,7 @@ SafetensorsEntry read_entry(const std::string& name, const Json& value, std::spa
   const std::int64_t bytes = checked_bytes(entry, entry.dtype ? dtype_size(*entry.dtype) : 1, path);
   if (entry.dtype && static_cast<std::uint64_t>(bytes) != entry.bytes) {
     refuse_tensor(path, name, "has " + std::to_string(entry.bytes) + " bytes, but its shape and type " +
-                                  entry.dtype_name + " need " + std::to_string(bytes));
+                                  quote_name(entry.dtype_name) + " need " + std::to_string(bytes));
   }
   return entry;
 }
@@ -121,7 +122,7 @@ void check_tiling(const SafetensorsFile& file, std::span<const std::byte> data) 
   const std::byte* expected = data.data();
   const std::string* previous = nullptr;
   for (const SafetensorsEntry& entry : file.entries) {
-    if (entry.data.data() < expected) refuse_tensor(file.bytes.path, entry.name, "overlaps '" + *previous + "'");
+    if (entry.data.data() < expected) refuse_tensor(file.bytes.path, entry.name, "overlaps " + quote_name(*previous));
     if (entry.data.data() > expected) {
       refuse_tensor(file.bytes.path, entry.name, "starts after a gap of " +
                                                      std::to_string(entry.data.data() - expected) + " bytes");
@@ -137,7 +138,7 @@ std::map<std::string, std::string> read_metadata(const Json& value, const std::s
   if (!value.is_object()) refuse(path, "__metadata__ must be an object, found " + describe_json(value));
   std::map<std::string, std::string> metadata;
   for (const auto& [key, text] : value.items()) {
-    if (!text.is_string()) refuse(path, "__metadata__: '" + key + "' must be a string, found " + describe_json(text));
+    if (!text.is_string()) refuse(path, "__metadata__: " + quote_name(key) + " must be a string, found " + describe_json(text));
     metadata[key] = text.get<std::string>();
   }
   return metadata;
