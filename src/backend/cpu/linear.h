@@ -1,0 +1,60 @@
+// Linear on the CPU: the list of kernels, best first, and the choice among them. A kernel is a row {name, supports,
+// rows it is best for, run}; the last row decodes weight rows and multiplies, so every packing works everywhere.
+// The f32 kernels (direct, panel) give the same bits whatever the batch; what does not is refused when deterministic.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "backend/cpu/isa.h"
+#include "backend/cpu/scratch.h"
+#include "backend/cpu/weight.h"
+
+namespace bittern::cpu {
+
+/// x (rows, in) . w^T + bias -> out (rows, w.out()).
+struct LinearCall {
+  const CpuWeight* w;
+  const float* x;
+  Index x_stride;
+  Index rows;
+  float* out;
+  Index out_stride;
+  const float* bias;  // (w.out()) or null
+};
+
+class LinearRunner {
+ public:
+  /// `pin` is "" or "gemm=NAME": the named kernel runs whatever it supports. Error(invalid_argument) lists the names.
+  LinearRunner(IsaLevel isa, bool deterministic, const std::string& pin, ThreadPool& pool);
+
+  void run(const LinearCall& call);
+  /// One entry per kind of weight and range of rows: {"linear int4", "direct_avx512 (1-8 rows), panel_avx512"}.
+  std::vector<KernelChoice> choices() const;
+
+ private:
+  struct Kernel {
+    std::string name;
+    bool (*supports)(TileKind kind);
+    bool exact;                // a row's bits do not depend on the other rows
+    Index min_rows, max_rows;  // where it is the best choice; a pin ignores this
+    void (LinearRunner::*run)(const LinearCall&);
+  };
+
+  const Kernel& choose(TileKind kind, Index rows) const;
+  LinearArgs arguments(const LinearCall& call);
+  const float* padded_x(const LinearCall& call, Index& stride);
+  void sum_groups(const LinearCall& call, LinearArgs& args);
+  void run_direct(const LinearCall& call);
+  void run_panel(const LinearCall& call);
+  void run_dequantize(const LinearCall& call);
+
+  const KernelTable& table_;
+  bool deterministic_;
+  ThreadPool& pool_;
+  std::vector<Kernel> kernels_;
+  const Kernel* pinned_ = nullptr;
+  Scratch x_, sums_, panels_;
+};
+
+}  // namespace bittern::cpu
