@@ -57,9 +57,10 @@ Codes encode(const float* x, Index n, int levels, std::uint8_t* codes) {
   const Codes c = finite ? Codes{(high - low) / static_cast<float>(levels), low}
                          : Codes{std::numeric_limits<float>::quiet_NaN(), 0};
   for (Index i = 0; i < n; ++i) {
-    // Adding 2^23 rounds to nearest even; a scale of zero (or NaN) fails the comparison and gives code 0.
-    const float code = c.scale > 0 ? ((x[i] - c.zero) / c.scale + 8388608.0f) - 8388608.0f : 0.0f;
-    codes[i] = static_cast<std::uint8_t>(std::min(code, static_cast<float>(levels)));
+    // Adding 2^52 rounds to nearest even; a scale of zero (or NaN) fails the comparison and gives code 0. In double,
+    // because a float quotient may land on the wrong side of a tie.
+    const double code = c.scale > 0 ? ((double{x[i]} - c.zero) / c.scale + 0x1p52) - 0x1p52 : 0.0;
+    codes[i] = static_cast<std::uint8_t>(std::min(code, static_cast<double>(levels)));
   }
   return c;
 }
