@@ -1,0 +1,156 @@
+// Linear and embed of every backend and kernel against the reference.
+#include <gtest/gtest.h>
+
+#include "parity/problems.h"
+#include "parity/targets.h"
+#include "parity/tolerance.h"
+
+namespace bittern::parity {
+namespace {
+
+struct LinearParam {
+  std::string isa;
+  WeightCase weight;
+};
+void PrintTo(const LinearParam& p, std::ostream* out) { *out << p.isa << ' ' << p.weight.name(); }
+
+std::vector<LinearParam> all_params() {
+  std::vector<LinearParam> list;
+  for (const std::string& isa : all_isas()) {
+    for (const WeightCase& weight : weight_cases()) list.push_back({isa, weight});
+  }
+  return list;
+}
+
+struct LinearProblem {
+  LinearProblem(const LinearCase& c, const WeightCase& kind)
+      : random(static_cast<std::uint64_t>(c.rows * 1000003 + c.inputs * 1009 + c.outputs)),
+        weight(random_weight(kind, c.outputs, c.inputs, random)),
+        bias(random_vector(c.outputs, random)),
+        x(Matrix::random(c.rows, c.inputs, c.strided, random)),
+        has_bias(c.bias),
+        strided(c.strided) {}
+
+  Matrix run(Backend& backend) {
+    const auto packed = backend.prepare(weight);
+    EXPECT_GT(packed->bytes(), 0);
+    const auto packed_bias = has_bias ? backend.prepare_vector(bias, 0) : nullptr;
+    Matrix out(x.rows(), weight.out, strided);
+    backend.linear(out.tensor(), x.tensor(), *packed, packed_bias.get());
+    backend.synchronize();
+    return out;
+  }
+
+  Random random;
+  Weight weight, bias;
+  Matrix x;
+  bool has_bias, strided;
+};
+
+// Reports the worst output only: one line per case that fails.
+void expect_close(const Matrix& found, const Matrix& expected, const LinearProblem& problem) {
+  const Weight decoded = to_f32(problem.weight);
+  double worst = 0;
+  std::string where;
+  for (std::int64_t n = 0; n < found.cols(); ++n) {
+    const double w_norm = summed_norm(problem.weight, decoded, n);
+    for (std::int64_t r = 0; r < found.rows(); ++r) {
+      const double bias = problem.has_bias ? std::abs(problem.bias.data.as<float>()[n]) : 0;
+      const double tolerance = linear_tolerance(problem.x.norm(r), w_norm, problem.weight.in) + 2 * kEps * bias;
+      const double error = std::abs(static_cast<double>(found.at(r, n)) - expected.at(r, n)) / tolerance;
+      if (error <= worst) continue;
+      worst = error;
+      where = "row " + std::to_string(r) + " output " + std::to_string(n) + ": " + std::to_string(found.at(r, n)) +
+              " instead of " + std::to_string(expected.at(r, n));
+    }
+    for (std::int64_t r = 0; r < found.rows(); ++r) ASSERT_FALSE(std::isnan(found.at(r, n))) << "row " << r << " output " << n;
+  }
+  EXPECT_LE(worst, 1.0) << "times the tolerance, at " << where;
+  EXPECT_TRUE(!problem.strided || found.gaps_untouched()) << "wrote outside its columns";
+}
+
+class LinearParity : public IsaFixture<LinearParam> {};
+
+TEST_P(LinearParity, ChosenKernels) {
+  ASSERT_NO_FATAL_FAILURE(start(cpu_options(GetParam().isa)));
+  if (!cpu) return;
+  for (const LinearCase& c : linear_cases()) {
+    SCOPED_TRACE(c.name());
+    LinearProblem problem(c, GetParam().weight);
+    expect_close(problem.run(*cpu), problem.run(*ref), problem);
+  }
+}
+
+TEST_P(LinearParity, EveryKernelPinned) {
+  ASSERT_NO_FATAL_FAILURE(start(cpu_options(GetParam().isa)));
+  if (!cpu) return;
+  for (const std::string& kernel : linear_kernels(*cpu)) {
+    BackendOptions options = cpu_options(GetParam().isa);
+    options.kernel_pin = "gemm=" + kernel;
+    const auto pinned = make_backend("cpu", options);
+    for (const LinearCase& c : {LinearCase{1, 172, 40, true}, {3, 129, 33}, {9, 64, 100, false, true}, {40, 100, 17}, {300, 72, 65, true}}) {
+      SCOPED_TRACE(kernel + ": " + c.name());
+      LinearProblem problem(c, GetParam().weight);
+      expect_close(problem.run(*pinned), problem.run(*ref), problem);
+    }
+  }
+}
+
+TEST_P(LinearParity, Embed) {
+  ASSERT_NO_FATAL_FAILURE(start(cpu_options(GetParam().isa)));
+  if (!cpu) return;
+  for (const bool also_linear : {false, true}) {
+    for (const std::int64_t width : {1, 31, 64, 100, 172}) {
+      SCOPED_TRACE("width " + std::to_string(width) + (also_linear ? " tied" : ""));
+      Random random(static_cast<std::uint64_t>(width));
+      const Weight table = random_weight(GetParam().weight, 37, width, random);
+      const std::int32_t ids[] = {36, 0, 5, 5, 16};
+      Matrix expected(5, width, true), found(5, width, true);
+      ref->embed(expected.tensor(), *ref->prepare_table(table, also_linear), ids, 1.5f);
+      cpu->embed(found.tensor(), *cpu->prepare_table(table, also_linear), ids, 1.5f);
+      for (std::int64_t r = 0; r < 5; ++r) {
+        for (std::int64_t i = 0; i < width; ++i) {
+          ASSERT_NEAR(found.at(r, i), expected.at(r, i), 4 * kEps * std::abs(expected.at(r, i))) << r << ' ' << i;
+        }
+      }
+      EXPECT_TRUE(found.gaps_untouched());
+    }
+  }
+}
+
+// A tied head multiplies with the packing that embed reads.
+TEST_P(LinearParity, TiedHead) {
+  ASSERT_NO_FATAL_FAILURE(start(cpu_options(GetParam().isa)));
+  if (!cpu) return;
+  LinearProblem problem({4, 96, 50}, GetParam().weight);
+  Matrix found(4, 50, false);
+  cpu->linear(found.tensor(), problem.x.tensor(), *cpu->prepare_table(problem.weight, true), nullptr);
+  expect_close(found, problem.run(*ref), problem);
+}
+
+TEST_P(LinearParity, RowsDoNotTouchEachOther) {
+  ASSERT_NO_FATAL_FAILURE(start(cpu_options(GetParam().isa)));
+  if (!cpu) return;
+  for (const std::int64_t rows : {4, 9, 40}) {
+    LinearProblem problem({rows, 100, 33}, GetParam().weight);
+    const Matrix clean = problem.run(*cpu);
+    for (std::int64_t i = 0; i < 100; ++i) problem.x.at(2, i) = std::numeric_limits<float>::quiet_NaN();
+    const Matrix found = problem.run(*cpu);
+    for (std::int64_t r = 0; r < rows; ++r) {
+      for (std::int64_t n = 0; n < 33; ++n) {
+        if (r == 2) {
+          ASSERT_TRUE(std::isnan(found.at(r, n))) << "NaN must not vanish";
+        } else {
+          ASSERT_EQ(found.at(r, n), clean.at(r, n)) << "row " << r << " of " << rows;
+        }
+      }
+    }
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Cpu, LinearParity, ::testing::ValuesIn(all_params()), [](const auto& test) {
+  return test.param.isa + "_" + test.param.weight.name();
+});
+
+}  // namespace
+}  // namespace bittern::parity
