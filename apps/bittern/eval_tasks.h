@@ -1,0 +1,11 @@
+// `bittern eval tasks`: a file of questions with known answers, asked greedily and many at a time.
+#pragma once
+
+#include <CLI/CLI.hpp>
+#include <functional>
+
+namespace bittern::cli {
+
+std::function<int()> declare_eval_tasks(CLI::App& command);
+
+}  // namespace bittern::cli

@@ -1,0 +1,155 @@
+// `bittern quantize`: prints what it will do and what that takes, does it, and reports what every linear lost.
+#include <bittern/quantize.h>
+
+#include <bittern/error.h>
+
+#include <cstdio>
+#include <memory>
+#include <string>
+
+#include "base/json.h"
+#include "base/progress.h"
+#include "base/strings.h"
+#include "base/sysinfo.h"
+#include "model_source.h"
+#include "options.h"
+#include "table.h"
+#include "verb.h"
+
+namespace bittern::cli {
+namespace {
+
+struct QuantizeVerbOptions {
+  std::string model, output, max_shard = "5GB";
+  quant::QuantizeOptions quantize;
+  bool json = false;
+  bool dry_run = false;
+};
+
+std::string bytes(std::int64_t count) { return human_bytes(static_cast<std::uint64_t>(count)); }
+
+void print_plan(const quant::QuantizePlan& plan) {
+  std::fprintf(stderr, "%s (%s, %d layers) -> %s\n", plan.source.c_str(), plan.architecture.c_str(), plan.layers,
+               plan.output.c_str());
+  std::fprintf(stderr, "  %s by %s, group size %ld: %d linears, %s of %s parameters, %.2f bits per quantized weight\n",
+               plan.scheme.c_str(), plan.algorithm.c_str(), static_cast<long>(plan.group_size), plan.linears,
+               human_count(static_cast<std::uint64_t>(plan.quantized_parameters)).c_str(),
+               human_count(static_cast<std::uint64_t>(plan.parameters)).c_str(), plan.bits_per_weight());
+  std::fprintf(stderr, "  tensors on disk: %s now, %s afterwards (%.2f bits per parameter); free disk %s\n",
+               bytes(plan.source_bytes).c_str(), bytes(plan.output_bytes).c_str(), plan.bits_per_parameter(),
+               bytes(plan.free_disk_bytes).c_str());
+  std::fprintf(stderr, "  memory: at most %s at once, for %s\n", bytes(plan.peak_bytes).c_str(), plan.peak_at.c_str());
+  for (const auto& leftover : plan.leftovers) {
+    std::fprintf(stderr, "  a run that did not finish left %s; delete it if none is running\n", leftover.c_str());
+  }
+}
+
+class ProgressSink final : public quant::QuantizeSink {
+ public:
+  void plan(const quant::QuantizePlan& plan) override { print_plan(plan); }
+  void progress(const quant::QuantizeProgress& p) override {
+    if (!bar_) bar_ = std::make_unique<Progress>("quantizing", static_cast<std::uint64_t>(p.total), Progress::Unit::bytes);
+    bar_->set_note("layer " + std::to_string(p.layer) + "/" + std::to_string(p.layers));
+    bar_->advance(static_cast<std::uint64_t>(p.done - done_));
+    done_ = p.done;
+  }
+  void finish() {
+    if (bar_) bar_->finish();
+  }
+
+ private:
+  std::unique_ptr<Progress> bar_;
+  std::int64_t done_ = 0;
+};
+
+OrderedJson plan_json(const quant::QuantizePlan& plan) {
+  return {{"source", plan.source},
+          {"output", plan.output.string()},
+          {"architecture", plan.architecture},
+          {"scheme", plan.scheme},
+          {"algorithm", plan.algorithm},
+          {"group_size", plan.group_size},
+          {"linears", plan.linears},
+          {"kept", plan.kept},
+          {"parameters", plan.parameters},
+          {"quantized_parameters", plan.quantized_parameters},
+          {"source_bytes", plan.source_bytes},
+          {"output_bytes", plan.output_bytes},
+          {"bits_per_weight", plan.bits_per_weight()},
+          {"bits_per_parameter", plan.bits_per_parameter()},
+          {"peak_bytes", plan.peak_bytes}};
+}
+
+OrderedJson report_json(const quant::QuantizeReport& report) {
+  OrderedJson json = {{"plan", plan_json(report.plan)}, {"nmse", report.nmse}, {"worst", report.worst},
+                      {"seconds", report.seconds},      {"peak_resident_bytes", peak_resident_bytes()},
+                      {"files", report.files},          {"linears", OrderedJson::array()}};
+  for (const quant::LinearReport& linear : report.linears) {
+    json["linears"].push_back({{"name", linear.name}, {"out", linear.out}, {"in", linear.in}, {"nmse", linear.nmse},
+                               {"cosine", linear.cosine}, {"max_abs", linear.max_abs},
+                               {"source_bytes", linear.source_bytes}, {"output_bytes", linear.output_bytes}});
+  }
+  return json;
+}
+
+void print_report(const quant::QuantizeReport& report) {
+  Table table({"linear", "shape", "NMSE", "cosine", "max error"});
+  char cells[3][32];
+  for (const quant::LinearReport& linear : report.linears) {
+    std::snprintf(cells[0], sizeof(cells[0]), "%.5f", linear.nmse);
+    std::snprintf(cells[1], sizeof(cells[1]), "%.5f", linear.cosine);
+    std::snprintf(cells[2], sizeof(cells[2]), "%.4f", linear.max_abs);
+    table.row({linear.name, std::to_string(linear.out) + " x " + std::to_string(linear.in), cells[0], cells[1], cells[2]});
+  }
+  std::printf("%s\n  all: NMSE %.5f, worst %s\n  wrote %s in %.1f s; peak memory of the process %s\n", table.text().c_str(),
+              report.nmse, report.worst.c_str(), report.plan.output.c_str(), report.seconds,
+              human_bytes(peak_resident_bytes()).c_str());
+}
+
+int run_quantize(const QuantizeVerbOptions& options) {
+  quant::QuantizeOptions quantize_options = options.quantize;
+  quantize_options.output = options.output;
+  quantize_options.max_shard_bytes = parse_bytes("--max-shard", options.max_shard);
+  const auto files = open_model(options.model);
+  if (options.dry_run) {
+    const quant::QuantizePlan plan = quant::plan_quantize(files, quantize_options);
+    options.json ? static_cast<void>(std::printf("%s\n", plan_json(plan).dump(2).c_str())) : print_plan(plan);
+    return 0;
+  }
+  ProgressSink sink;
+  const quant::QuantizeReport report = quant::quantize(files, quantize_options, sink);
+  sink.finish();
+  if (options.json) {
+    std::printf("%s\n", report_json(report).dump(2).c_str());
+  } else {
+    print_report(report);
+  }
+  return 0;
+}
+
+std::string choices(const std::vector<quant::Choice>& rows) {
+  std::string text;
+  for (const quant::Choice& row : rows) text += (text.empty() ? "" : "; ") + row.name + ": " + row.summary;
+  return text;
+}
+
+}  // namespace
+
+std::function<int()> declare_quantize(CLI::App& command) {
+  auto options = std::make_shared<QuantizeVerbOptions>();
+  quant::QuantizeOptions& q = options->quantize;
+  add_model_argument(command, options->model);
+  add_option(command, "--output,-o", options->output, "directory to make")->required();
+  add_option(command, "--scheme", q.scheme, choices(quant::schemes()));
+  add_option(command, "--algorithm", q.algorithm, choices(quant::algorithms()));
+  add_option(command, "--group-size", q.group_size, "inputs that share a scale: 32, 64, 128, or -1 for a whole row");
+  add_option(command, "--skip", q.skip, "linears to leave as they are: a name, or re:REGEX; may be repeated");
+  add_option(command, "--overwrite", q.overwrite, "replace the output when it is a checkpoint");
+  add_option(command, "--max-shard", options->max_shard, "cut larger checkpoints into files of about this size");
+  add_option(command, "--threads", q.threads, "worker threads; 0: the cores this process may use")->check(CLI::Range(0, 4096));
+  add_option(command, "--dry-run", options->dry_run, "print the plan and stop");
+  add_option(command, "--json", options->json, "print JSON");
+  return [options] { return run_quantize(*options); };
+}
+
+}  // namespace bittern::cli

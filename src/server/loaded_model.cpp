@@ -1,0 +1,27 @@
+// Building a LoadedModel, in the order in which a mistake is cheapest to find: text first, weights last.
+#include "server/loaded_model.h"
+
+#include <bittern/error.h>
+
+#include <chrono>
+
+#include "server/model_text.h"
+
+namespace bittern::server {
+
+LoadedModel::LoadedModel(std::shared_ptr<const ModelFiles> files, const LoadedModelOptions& options)
+    : files_(std::move(files)) {
+  const auto start = std::chrono::steady_clock::now();
+  backend_ = make_backend(options.backend, options.device);
+  tokenizer_ = load_tokenizer(*files_);
+  template_ = load_chat_template(*files_, options.chat_template);
+  model_ = load_model(files_, *backend_, options.load);
+  engine_ = make_engine(*model_, *backend_, options.engine);
+  load_seconds_ = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+}
+
+std::vector<std::int32_t> LoadedModel::encode_prompt(std::string_view text) const {
+  return tokenizer_->encode(text, {.add_special = true, .parse_special = true});
+}
+
+}  // namespace bittern::server
