@@ -4,7 +4,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-program=build/release/bittern
+program=${1:-build/release/bittern}
 work=build/demo
 rm -rf "$work"
 mkdir -p "$work"
