@@ -42,11 +42,11 @@ target_link_libraries(bittern_flags INTERFACE Threads::Threads)
 
 if(BITTERN_SANITIZE)
   list(JOIN BITTERN_SANITIZE "," bittern_sanitizers)
-  # Frame pointers and -g give reports their stacks; a finding ends the run, otherwise a test could pass over it.
+  # Frame pointers and line tables give reports their stacks; a finding ends the run, otherwise a test could pass over it.
   add_compile_options($<$<COMPILE_LANGUAGE:C,CXX>:-fsanitize=${bittern_sanitizers}>
                       $<$<COMPILE_LANGUAGE:C,CXX>:-fno-omit-frame-pointer>
                       $<$<COMPILE_LANGUAGE:C,CXX>:-fno-sanitize-recover=all>
-                      $<$<COMPILE_LANGUAGE:C,CXX>:-g>)
+                      $<$<COMPILE_LANGUAGE:C,CXX>:-g1>)
   add_link_options(-fsanitize=${bittern_sanitizers})
   # libtsan intercepts the shared C++ runtime; sanitized builds are for this machine alone.
   set(bittern_static OFF)
