@@ -37,15 +37,13 @@ inline float exp_poly(float x) {
   return x < -87.0f ? 0.0f : result;
 }
 
-// Sum of one block in lanes; `term(i)` is the i-th summand.
-template <class Term>
-double sum_block(std::size_t n, Term term) {
+double sum_in_lanes(const float* values, std::size_t n) {
   float lane[kLanes] = {};
   std::size_t i = 0;
   for (; i + kLanes <= n; i += kLanes) {
-    for (std::size_t j = 0; j < kLanes; ++j) lane[j] += term(i + j);
+    for (std::size_t j = 0; j < kLanes; ++j) lane[j] += values[i + j];
   }
-  for (std::size_t j = 0; i + j < n; ++j) lane[j] += term(i + j);
+  for (std::size_t j = 0; i + j < n; ++j) lane[j] += values[i + j];
   double sum = 0;
   for (float value : lane) sum += value;
   return sum;
@@ -97,11 +95,12 @@ void exp_weights(std::span<float> weights, std::span<const float> logits, float 
 }
 
 double sum_exp(std::span<const float> logits, float max, float inverse_temperature) {
+  float weights[kBlock];
   double sum = 0;
   for (std::size_t begin = 0; begin < logits.size(); begin += kBlock) {
-    const float* p = logits.data() + begin;
-    sum += sum_block(std::min(kBlock, logits.size() - begin),
-                     [&](std::size_t i) { return exp_poly((p[i] - max) * inverse_temperature); });
+    const std::size_t n = std::min(kBlock, logits.size() - begin);
+    exp_weights({weights, n}, logits.subspan(begin, n), max, inverse_temperature);
+    sum += sum_in_lanes(weights, n);
   }
   return sum;
 }
