@@ -2,6 +2,7 @@
 // memory holds one layer and never the model. Nothing is decided here that the Job did not decide before.
 #include <bittern/error.h>
 #include <bittern/quantize.h>
+#include <malloc.h>
 
 #include <algorithm>
 #include <chrono>
@@ -17,6 +18,14 @@
 
 namespace bittern::quant {
 namespace {
+
+/// The C library keeps large freed blocks for itself; without this the peak is a matter of fragmentation and not of
+/// the plan that the user was shown.
+void return_free_memory() {
+#ifdef __GLIBC__
+  malloc_trim(0);
+#endif
+}
 
 /// What the whole stream shares: the job, the writer, the sums and the progress so far.
 class Stream {
@@ -43,6 +52,7 @@ class Stream {
   }
 
   void advance(std::string_view stage, std::int64_t bytes) {
+    return_free_memory();
     done_ += bytes;
     sink_.progress({stage, finished_layers_, static_cast<int>(job_.layers.size()), done_, job_.plan.source_bytes});
   }
