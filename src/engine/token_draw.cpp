@@ -1,8 +1,9 @@
-// Two tiers of candidates: first those within kReach of the best, usually a few hundred; all of them where these do not
-// decide every filter. Both give the same answer, the first only sooner.
+// Tiers of candidates: first the few tokens close to the best, then more, all of them only where these do not decide every
+// filter. Each tier gives the same answer, the first only sooner.
 #include "engine/token_draw.h"
 
 #include <algorithm>
+#include <cmath>
 #include <limits>
 #include <numeric>
 
@@ -11,8 +12,9 @@
 namespace bittern::engine {
 namespace {
 
-constexpr float kReach = 16.0f;        // in units of the temperature: weights down to e^-16 = 1.1e-7
-constexpr double kReachWeight = 2e-7;  // any weight above this is within kReach, with room for rounding
+// How far below the best logit a tier reaches, in units of the temperature. Usually e^-8 holds a few hundred tokens and
+// almost all of the mass.
+constexpr float kReaches[] = {8.0f, 16.0f};
 
 bool filters(const SamplingParams& p) { return p.top_k > 0 || p.top_p < 1.0 || p.min_p > 0.0; }
 
@@ -42,8 +44,10 @@ void TokenDraw::gather(std::span<const float> logits, float max, const SamplingP
   const bool needs_total = params.top_p < 1.0 && params.top_k == 0;
   total_ = needs_total ? sum_exp(logits, max, inverse) : 0;
   if (filters(params)) {
-    collect(logits, max, max - kReach * static_cast<float>(params.temperature), inverse);
-    if (covers(params)) return;
+    for (const float reach : kReaches) {
+      collect(logits, max, max - reach * static_cast<float>(params.temperature), inverse);
+      if (covers(params, reach)) return;
+    }
   }
   collect(logits, max, std::numeric_limits<float>::lowest(), inverse);
 }
@@ -58,9 +62,9 @@ void TokenDraw::collect(std::span<const float> logits, float max, float floor, f
 }
 
 // True when no token outside the candidates can pass the first filter, which all later ones only narrow.
-bool TokenDraw::covers(const SamplingParams& params) const {
+bool TokenDraw::covers(const SamplingParams& params, float reach) const {
   if (params.top_k > 0) return ids_.size() >= static_cast<std::size_t>(params.top_k);
-  if (params.min_p > kReachWeight) return true;
+  if (params.min_p > 1.01 * std::exp(-reach)) return true;  // with room for the rounding of weights
   return params.top_p < 1.0 && std::accumulate(weights_.begin(), weights_.end(), 0.0) >= params.top_p * total_;
 }
 

@@ -30,7 +30,7 @@ class TokenDraw {
 
   void gather(std::span<const float> logits, float max, const SamplingParams& params);
   void collect(std::span<const float> logits, float max, float floor, float inverse_temperature);
-  bool covers(const SamplingParams& params) const;
+  bool covers(const SamplingParams& params, float reach) const;
   Ranked cut(const SamplingParams& params);
   std::size_t nucleus(std::size_t count, double target);
   std::int32_t pick(const Ranked* last, double uniform) const;
