@@ -79,7 +79,9 @@ std::string obstacle_hint(const Scheme& scheme, const std::vector<LinearTask>& l
   for (const LinearTask& linear : linears) {
     if (!scheme.obstacle(linear, group_size).empty()) parts.insert(linear.name.substr(linear.name.rfind('.') + 1));
   }
-  return "leave them as they are with --skip " + join(std::vector<std::string>(parts.begin(), parts.end()), ",");
+  std::string hint = "leave them as they are with";
+  for (const std::string& part : parts) hint += " --skip " + part;
+  return hint;
 }
 
 void refuse_obstacles(const Scheme& scheme, const std::vector<LinearTask>& linears, std::int64_t group_size) {
