@@ -10,6 +10,9 @@ import torch.nn.functional as F
 from torch import nn
 
 
+EMBEDDING_STD = 0.7
+
+
 @dataclass(frozen=True)
 class MiniConfig:
     """Sizes of the network. Every width is a multiple of 128, as the 4-bit kernels like it."""
@@ -134,14 +137,19 @@ class Mini(nn.Module):
         self.reset()
 
     def reset(self):
-        """Normal weights of standard deviation 1/sqrt(fan in); projections into the residual stream start smaller."""
+        """Normal weights of standard deviation 1/sqrt(fan in); projections into the residual stream start smaller.
+
+        The embedding starts large, so that the token is not drowned by what the layers add (copying needs it), and the
+        last norm small by the same measure, so that the tied output projection starts with logits of about 1.
+        """
         for name, p in self.named_parameters():
             if p.ndim < 2:
                 continue
-            scale = 0.02 if "embed" in name else p.shape[1] ** -0.5
+            scale = EMBEDDING_STD if "embed" in name else p.shape[1] ** -0.5
             if name.endswith(("o_proj.weight", "down_proj.weight")):
                 scale *= (2 * self.config.layers) ** -0.5
             nn.init.normal_(p, std=scale)
+        nn.init.constant_(self.model.norm.weight, 1 / (EMBEDDING_STD * self.config.hidden ** 0.5))
 
     def forward(self, ids):
         """Logits (batch, length, vocab) of ids (batch, length)."""

@@ -135,7 +135,7 @@ def count_word(rng):
 
 
 def repeat(rng):
-    words = [rng.choice(lex.LIST_WORDS + lex.COLORS + lex.PLACES + lex.FOODS) for _ in range(rng.randrange(3, 9))]
+    words = [rng.choice(lex.LIST_WORDS + lex.COLORS + lex.PLACES + lex.FOODS) for _ in range(rng.randrange(3, 13))]
     text = " ".join(words)
     return ask("repeat", text, rng.choice((f"Repeat after me: {text}", f"Say this again: {text}")), text)
 
@@ -234,7 +234,7 @@ SHORT = {
     "add": (add, 10, 40), "subtract": (subtract, 9, 40), "compare": (compare, 4, 30), "sort_numbers": (sort_numbers, 7, 40),
     "convert": (convert, 5, 40), "count_up": (count_up, 1.5, 20), "sort_words": (sort_words, 6, 30),
     "reverse_words": (reverse_words, 4, 30), "reverse_letters": (reverse_letters, 4, 30), "pick_item": (pick_item, 4, 30),
-    "count_items": (count_items, 4, 30), "count_word": (count_word, 4, 30), "repeat": (repeat, 3, 20), "fact": (fact, 8, 40),
+    "count_items": (count_items, 4, 30), "count_word": (count_word, 4, 30), "repeat": (repeat, 6, 20), "fact": (fact, 8, 40),
 }
 LONG = {
     "recall_value": (recall_value, 5, 40), "recall_sentence": (recall_sentence, 3, 30), "retell": (retell, 2, 20),

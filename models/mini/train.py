@@ -24,7 +24,7 @@ from model import Mini, MiniConfig
 from muon import Muon, add_up
 
 SEED = 20261124
-ROWS = {"short": 26, "medium": 12, "long": 3}       # 3328, 3072 and 3072 tokens, about the same work
+ROWS = {"short": 20, "medium": 9, "long": 2}        # 2560, 2304 and 2048 tokens, about the same work
 WARMUP = 40
 EVAL_ITEMS = 12                                     # per kind while training
 
@@ -35,7 +35,8 @@ def parse():
     parser.add_argument("--steps", type=int, default=2400, help="planned end")
     parser.add_argument("--decay", type=float, default=0.35, help="last fraction of the steps, in which the rate falls to 0")
     parser.add_argument("--muon-lr", type=float, default=0.02)
-    parser.add_argument("--adam-lr", type=float, default=0.003)
+    parser.add_argument("--embed-lr", type=float, default=0.012, help="of AdamW for the embedding")
+    parser.add_argument("--norm-lr", type=float, default=0.003, help="of AdamW for the norms")
     parser.add_argument("--workers", type=int, choices=(1, 2), default=2, help="processes; the result is the same but for rounding")
     parser.add_argument("--threads", type=int, default=1, help="threads of each worker")
     parser.add_argument("--save-every", type=float, default=180, help="seconds between saves of the state")
@@ -75,9 +76,10 @@ class Run:
         self.args, self.step, self.tokens, self.seconds = args, 0, 0, 0.0
         self.model = Mini(MiniConfig())
         matrices = [p for n, p in self.model.named_parameters() if p.ndim == 2 and "embed" not in n]
-        others = [p for n, p in self.model.named_parameters() if p.ndim < 2 or "embed" in n]
-        self.muon = Muon(matrices, lr=args.muon_lr, weight_decay=0.01)
-        self.adam = torch.optim.AdamW(others, lr=args.adam_lr, betas=(0.9, 0.95), weight_decay=0.0, fused=True)
+        norms = [p for p in self.model.parameters() if p.ndim < 2]
+        self.muon = Muon(matrices, lr=args.muon_lr, weight_decay=0.1)
+        groups = [{"params": [self.model.model.embed_tokens.weight], "lr": args.embed_lr}, {"params": norms, "lr": args.norm_lr}]
+        self.adam = torch.optim.AdamW(groups, betas=(0.9, 0.95), weight_decay=0.0, fused=True)
         self.path = args.run / "state.pt"
         self.loss = self.model.loss if args.no_compile else torch.compile(self.model.loss, dynamic=False)
 
@@ -105,9 +107,10 @@ class Run:
             losses.append((kind, loss.item()))
         add_up([p.grad for p in self.model.parameters()])
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
-        for optimizer, lr in ((self.muon, self.args.muon_lr), (self.adam, self.args.adam_lr)):
-            for group in optimizer.param_groups:
-                group["lr"] = lr * rate(self.step, self.args)
+        groups = self.muon.param_groups + self.adam.param_groups
+        for group, lr in zip(groups, (self.args.muon_lr, self.args.embed_lr, self.args.norm_lr)):
+            group["lr"] = lr * rate(self.step, self.args)
+        for optimizer in (self.muon, self.adam):
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
         self.tokens += sum(ROWS[k] * corpus.LENGTHS[k] for k in ("short", second_kind(self.step, self.args)))
@@ -158,12 +161,14 @@ def hf_config(c):
     }
 
 
-def export(run, folder):
-    """Writes config.json, generation_config.json and model.safetensors (bf16, tied embedding stored once)."""
-    tensors = {n: p.detach().to(torch.bfloat16).contiguous() for n, p in run.model.named_parameters()}
+def export(state, folder):
+    """Writes config.json, generation_config.json and model.safetensors (bf16, tied embedding stored once) of a saved state."""
+    if not state.exists():
+        raise SystemExit(f"{state} does not exist: train first, or name the run's folder with --run")
+    tensors = {n: p.to(torch.bfloat16).contiguous() for n, p in torch.load(state, weights_only=True)["model"].items()}
     save_file(tensors, str(folder / "model.safetensors"), metadata={"format": "pt"})
     generation = {"bos_token_id": 0, "eos_token_id": [4, 0], "pad_token_id": 0, "do_sample": False, "max_new_tokens": 256}
-    for name, value in (("config.json", hf_config(run.model.config)), ("generation_config.json", generation)):
+    for name, value in (("config.json", hf_config(MiniConfig())), ("generation_config.json", generation)):
         (folder / name).write_text(json.dumps(value, indent=2) + "\n")
 
 
@@ -227,10 +232,7 @@ def main():
     args = parse()
     args.run.mkdir(parents=True, exist_ok=True)
     if args.export:
-        run = Run(args)
-        if not run.load():
-            raise SystemExit(f"{run.path} does not exist: train first, or name the run's folder with --run")
-        export(run, corpus.HERE)
+        export(args.run / "state.pt", corpus.HERE)
     elif args.workers == 1:
         work(0, args)
     else:
