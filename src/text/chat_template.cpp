@@ -94,6 +94,16 @@ ChatTemplate::ChatTemplate(const Tokenizer& tokenizer, const FileReader& read,
   }
 }
 
+std::unique_ptr<ChatTemplate> ChatTemplate::load_if_any(const Tokenizer& tokenizer, const FileReader& read,
+                                                        std::optional<std::string> override_source) {
+  try {
+    return std::make_unique<ChatTemplate>(tokenizer, read, std::move(override_source));
+  } catch (const Error& error) {
+    if (error.code() == ErrorCode::not_found) return nullptr;
+    throw;
+  }
+}
+
 ChatTemplate::~ChatTemplate() = default;
 ChatTemplate::ChatTemplate(ChatTemplate&&) noexcept = default;
 ChatTemplate& ChatTemplate::operator=(ChatTemplate&&) noexcept = default;

@@ -33,6 +33,9 @@ class ChatTemplate {
   /// Error(invalid_checkpoint) or, for the override, Error(invalid_argument) when it does not compile.
   ChatTemplate(const Tokenizer& tokenizer, const FileReader& read,
                std::optional<std::string> override_source = std::nullopt);
+  /// As the constructor, but nullptr when the model has no template at all.
+  static std::unique_ptr<ChatTemplate> load_if_any(const Tokenizer& tokenizer, const FileReader& read,
+                                                   std::optional<std::string> override_source = std::nullopt);
   ~ChatTemplate();
   ChatTemplate(ChatTemplate&&) noexcept;
   ChatTemplate& operator=(ChatTemplate&&) noexcept;

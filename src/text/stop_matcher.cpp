@@ -5,6 +5,7 @@
 #include <bittern/error.h>
 
 #include <algorithm>
+#include <optional>
 #include <utility>
 
 #include "base/strings.h"
@@ -32,8 +33,8 @@ StopMatcher::StopMatcher(std::vector<std::string> stops, bool include_stop) : in
   }
 }
 
-StopResult StopMatcher::push(std::string_view text) {
-  if (stopped_) return {{}, true, std::nullopt};
+StopMatcher::Result StopMatcher::push(std::string_view text) {
+  if (stopped_) return {{}, true, {}};
   for (const char byte : text) {
     held_ += byte;
     std::optional<size_t> best;
@@ -56,17 +57,17 @@ void StopMatcher::advance(Pattern& pattern, char byte) {
   if (pattern.text[pattern.matched] == byte) ++pattern.matched;
 }
 
-StopResult StopMatcher::stop_at(size_t index) {
+StopMatcher::Result StopMatcher::stop_at(size_t index) {
   stopped_ = true;
   if (!include_stop_) held_.resize(held_.size() - patterns_[index].text.size());
-  return {std::exchange(held_, {}), true, index};
+  return {std::exchange(held_, {}), true, patterns_[index].text};
 }
 
 /// Lets go of all but the last `keep` bytes, and of no half character.
-StopResult StopMatcher::release(size_t keep) {
+StopMatcher::Result StopMatcher::release(size_t keep) {
   const size_t cut = held_.size() - keep;
   const size_t complete = cut - utf8_incomplete_tail(std::string_view(held_).substr(0, cut));
-  StopResult result{held_.substr(0, complete), false, std::nullopt};
+  Result result{held_.substr(0, complete), false, {}};
   held_.erase(0, complete);
   return result;
 }

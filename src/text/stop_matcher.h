@@ -4,27 +4,26 @@
 #pragma once
 
 #include <cstddef>
-#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
 
 namespace bittern::text {
 
-/// What one push let through.
-struct StopResult {
-  std::string text;                // to be shown now; valid UTF-8 if the input was
-  bool stopped = false;            // a stop string is complete: generation ends, later pushes return nothing
-  std::optional<size_t> matched;   // index of that stop string
-};
-
 /// One generation's stop strings. The first to be complete wins; of those that end at the same byte, the longest.
 class StopMatcher {
  public:
+  /// What one push let through.
+  struct Result {
+    std::string text;      // to be shown now; valid UTF-8 if the input was
+    bool stopped = false;  // a stop string is complete: the generation ends, later pushes return nothing
+    std::string stop;      // that stop string
+  };
+
   /// `include_stop`: the stop string is part of the text. Throws Error(invalid_argument) for an empty stop string.
   explicit StopMatcher(std::vector<std::string> stops, bool include_stop = false);
 
-  StopResult push(std::string_view text);
+  Result push(std::string_view text);
   /// What was held back, when the generation ends without a stop string.
   std::string finish();
 
@@ -38,8 +37,8 @@ class StopMatcher {
   };
 
   static void advance(Pattern& pattern, char byte);
-  StopResult stop_at(size_t index);
-  StopResult release(size_t keep);
+  Result stop_at(size_t index);
+  Result release(size_t keep);
 
   std::vector<Pattern> patterns_;
   bool include_stop_;

@@ -12,6 +12,7 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 namespace bittern::text {
@@ -67,6 +68,9 @@ class Tokenizer {
   /// Reads tokenizer.json, or else tokenizer.model with its added tokens, and the settings beside it. `origin` names the
   /// checkpoint in errors. Throws Error(not_found) when neither exists, Error(invalid_checkpoint) when a file is damaged.
   Tokenizer(std::string origin, const FileReader& read);
+  static std::unique_ptr<Tokenizer> load(std::string origin, const FileReader& read) {
+    return std::make_unique<Tokenizer>(std::move(origin), read);
+  }
   ~Tokenizer();
   Tokenizer(Tokenizer&&) noexcept;
   Tokenizer& operator=(Tokenizer&&) noexcept;

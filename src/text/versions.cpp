@@ -18,6 +18,12 @@ std::vector<std::pair<std::string, std::string>> library_versions() {
   return versions;
 }
 
+std::string bridge_version() {
+  std::vector<std::string> entries;
+  for (const auto& [name, version] : library_versions()) entries.push_back(name + " " + version);
+  return join(entries, ", ");
+}
+
 size_t grammar_first_bytes(const std::string& json_schema) {
   size_t count = 0;
   call_bridge(ErrorCode::invalid_argument, "JSON schema", bittern_bridge_grammar_first_bytes, slice(json_schema),
