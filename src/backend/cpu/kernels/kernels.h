@@ -132,11 +132,21 @@ struct AttendTable {
   void (*finish)(float* out, const float* state, Index head_dim);
 };
 
+/// What a machine can do at most, for benchmarks.
+struct LimitTable {
+  /// Reads all floats once in 1, 2, 4 or 8 parallel streams; returns their sum, so that nothing is left out.
+  float (*read_memory)(const float* data, Index floats, int streams);
+  /// `rounds` times flops_per_round floating point operations in registers.
+  float (*multiply_add)(Index rounds);
+  Index flops_per_round;
+};
+
 struct KernelTable {
   const char* isa;
   LinearTable linear;
   ElementTable element;
   AttendTable attend;
+  LimitTable limit;
 };
 
 const KernelTable* kernel_table_generic();

@@ -11,13 +11,15 @@ void BITTERN_ISA_NAME(fill_linear_direct)(LinearTable*);
 void BITTERN_ISA_NAME(fill_linear_panel)(LinearTable*);
 void BITTERN_ISA_NAME(fill_elements)(ElementTable*);
 void BITTERN_ISA_NAME(fill_attention)(AttendTable*);
+void BITTERN_ISA_NAME(fill_limits)(LimitTable*);
 
 const KernelTable* BITTERN_ISA_NAME(kernel_table)() {
-  static KernelTable table = {BITTERN_STRING(BITTERN_ISA), {}, {}, {}};
+  static KernelTable table = {BITTERN_STRING(BITTERN_ISA), {}, {}, {}, {}};
   BITTERN_ISA_NAME(fill_linear_direct)(&table.linear);
   BITTERN_ISA_NAME(fill_linear_panel)(&table.linear);
   BITTERN_ISA_NAME(fill_elements)(&table.element);
   BITTERN_ISA_NAME(fill_attention)(&table.attend);
+  BITTERN_ISA_NAME(fill_limits)(&table.limit);
   return &table;
 }
 
