@@ -39,10 +39,10 @@ void check_options(const EngineOptions& o) {
   }
 }
 
-// Dynamic NTK scaling is made to run past the trained context; the other kinds state their stretched length themselves.
+// Dynamic NTK scaling follows the sequence and has no end of its own; the other kinds state their stretched length.
 std::int64_t longest_context(const ModelConfig& config) {
-  if (config.rope.kind != nn::RopeConfig::Kind::dynamic) return config.max_positions;
-  return static_cast<std::int64_t>(static_cast<double>(config.max_positions) * std::max(1.0, config.rope.factor));
+  constexpr std::int64_t kUnbounded = std::int64_t{1} << 24;  // positions are 32-bit, and floats count to 2^24
+  return config.rope.kind == nn::RopeConfig::Kind::dynamic ? kUnbounded : config.max_positions;
 }
 
 std::int64_t wanted_context(const ModelConfig& config, const EngineOptions& options) {
