@@ -121,7 +121,7 @@ inline std::vector<AttentionCase> attention_cases() {
       {4, 1, 112, 16, {{50, 20}, {10, 1}}, 16, 0, 112},                      // window inside a block and across
       {4, 2, 64, 64, {{200, 1}, {0, 150}, {63, 66}}, 65, 30.0f, 64},
       {2, 2, 48, 16, {{40, 4}}, 1},                                          // a window of the token itself
-      {32, 4, 128, 64, {{511, 1}, {515, 2}}, 4096, 0, 128},                  // window longer than the context
+      {8, 1, 128, 64, {{511, 1}, {515, 2}}, 4096, 0, 128},                   // window longer than the context
       {1, 1, 17, 4, {{1, 1}, {2, 1}, {3, 1}, {4, 1}, {0, 5}, {7, 2}}, 3},
   };
 }

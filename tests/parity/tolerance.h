@@ -12,7 +12,7 @@
 namespace bittern::parity {
 
 inline constexpr double kEps = 0x1p-24;  // largest relative error of one f32 rounding
-inline constexpr double kSlack = 8;
+inline constexpr double kSlack = 4;
 
 /// Of one output of a linear: `x_norm` and `w_norm` are 2-norms over `inputs`.
 inline double linear_tolerance(double x_norm, double w_norm, std::int64_t inputs) {
@@ -29,6 +29,19 @@ inline double summed_norm(const Weight& w, const Weight& decoded, std::int64_t n
     sum += value * value;
   }
   return std::sqrt(sum);
+}
+
+/// Relative error of one attention weight. A score q.k has the error of a dot product of `dim` terms; exp turns an
+/// absolute error of the score into a relative one of the weight, and rounds the score itself once more.
+inline double attention_weight_error(double q_norm, double k_norm, std::int64_t dim, double scale) {
+  const double score = std::abs(scale) * q_norm * k_norm;
+  return kSlack * kEps * (std::sqrt(static_cast<double>(dim)) * score + score + 4);
+}
+
+/// Of one output of attention over `tokens` values of size at most `v_max`: weights sum to one, so their errors cost at
+/// most twice (numerator and sum), and the sums over tokens round like any other.
+inline double attention_tolerance(double weight_error, std::int64_t tokens, double v_max) {
+  return (2 * weight_error + kSlack * kEps * std::sqrt(static_cast<double>(tokens))) * v_max + 1e-30;
 }
 
 }  // namespace bittern::parity
