@@ -5,6 +5,7 @@
 #include <bittern/error.h>
 
 #include <algorithm>
+#include <chrono>
 #include <cstdlib>
 #include <cstring>
 #include <limits>
@@ -16,11 +17,41 @@ namespace bittern::cpu {
 namespace {
 
 constexpr Index kAnyRows = std::numeric_limits<Index>::max();
+constexpr Index kBf16DotMinRows = 16;
+constexpr double kBf16DotGain = 1.3;  // what the instruction must gain over f32 to be worth rounding activations
 constexpr Index kDirectMaxRows = 8;  // from here on a panel, decoded once, is faster (docs/performance.md)
 
 bool any_kind(TileKind) { return true; }
+bool bf16_or_w4(TileKind kind) { return kind == TileKind::bf16 || kind == TileKind::w4; }
 
 Index divide_up(Index a, Index b) { return (a + b - 1) / b; }
+
+#if defined(__x86_64__)
+/// Operations per second of `kernel`, the best of a few runs of about 20 microseconds each.
+double rate_of(float (*kernel)(Index), Index flops_per_round) {
+  using Clock = std::chrono::steady_clock;
+  constexpr Index kRounds = 4000;
+  double best = 0;
+  for (int i = 0; i < 8; ++i) {
+    const auto start = Clock::now();
+    static_cast<void>(kernel(kRounds));
+    const double seconds = std::chrono::duration<double>(Clock::now() - start).count();
+    best = std::max(best, static_cast<double>(kRounds * flops_per_round) / seconds);
+  }
+  return best;
+}
+
+/// vdpbf16ps does twice the work of an f32 multiply-add; Zen 4 issues both at the same rate, Sapphire Rapids the former
+/// four times less often. The ratios lie so far apart that a short measurement cannot mistake one for the other.
+bool bf16_dot_pays(const KernelTable& f32) {
+  static const bool pays = [&f32] {
+    const Bf16DotTable& dot = *linear_bf16dot_table();
+    return rate_of(dot.dot_in_registers, dot.flops_per_round) >
+           kBf16DotGain * rate_of(f32.limit.multiply_add, f32.limit.flops_per_round);
+  }();
+  return pays;
+}
+#endif
 
 }  // namespace
 
@@ -32,6 +63,14 @@ LinearRunner::LinearRunner(IsaLevel isa, bool deterministic, const std::string& 
       {"panel" + suffix, any_kind, true, kDirectMaxRows + 1, kAnyRows, &LinearRunner::run_panel},
       {"dequantize", any_kind, true, 1, kAnyRows, &LinearRunner::run_dequantize},
   };
+#if defined(__x86_64__)
+  if (isa >= IsaLevel::avx512bf16) {
+    // Where it does not pay it can still be pinned.
+    const Index from = !deterministic && bf16_dot_pays(table_) ? kBf16DotMinRows : kAnyRows;
+    kernels_.insert(kernels_.begin(),
+                    {"bf16dot_avx512bf16", bf16_or_w4, false, from, kAnyRows, &LinearRunner::run_bf16dot});
+  }
+#endif
   if (pin.empty()) return;
   std::vector<std::string> names;
   for (const Kernel& kernel : kernels_) {
@@ -136,21 +175,43 @@ void LinearRunner::run_direct(const LinearCall& call) {
 }
 
 void LinearRunner::run_panel(const LinearCall& call) {
-  const LinearArgs args = arguments(call);
-  const LinearFn kernel = table_.linear.panel[static_cast<int>(call.w->kind())];
+  LinearArgs args = arguments(call);
+  share_panels(args, table_.linear.panel[static_cast<int>(call.w->kind())], table_.linear.panel_tiles);
+}
+
+// Splits a panel kernel's outputs, and rows where they are many, among threads.
+void LinearRunner::share_panels(LinearArgs& args, LinearFn kernel, Index unit) {
   float* scratch = panels_.get<float>(static_cast<std::size_t>(pool_.size() * kPanelScratch));
-  const Index unit = table_.linear.panel_tiles, columns = divide_up(args.tile_end, unit);
-  const Index row_parts = divide_up(call.rows, kPanelMaxRows), rows_per_part = divide_up(call.rows, row_parts);
+  const Index rows = args.row_end, columns = divide_up(args.tile_end, unit);
+  const Index row_parts = divide_up(rows, kPanelMaxRows), rows_per_part = divide_up(rows, row_parts);
   pool_.parallel_for(static_cast<int>(columns * row_parts), [&](int task, int worker) {
     LinearArgs part = args;
     part.tile_begin = task % columns * unit;
     part.tile_end = std::min(args.tile_end, part.tile_begin + unit);
     part.row_begin = task / columns * rows_per_part;
-    part.row_end = std::min(call.rows, part.row_begin + rows_per_part);
+    part.row_end = std::min(rows, part.row_begin + rows_per_part);
     part.scratch = scratch + worker * kPanelScratch;
     kernel(&part);
   });
 }
+
+#if defined(__x86_64__)
+void LinearRunner::run_bf16dot(const LinearCall& call) {
+  const Bf16DotTable& table = *linear_bf16dot_table();
+  LinearArgs args = arguments(call);
+  const Index stride = divide_up(args.inputs, 32) * 32;
+  std::uint16_t* rounded = x_bf16_.get<std::uint16_t>(static_cast<std::size_t>(call.rows * stride));
+  pool_.parallel_ranges(call.rows, 1, [&](Index begin, Index end, int) {
+    for (Index r = begin; r < end; ++r) {
+      table.round_row(args.x + r * args.x_stride, args.inputs, rounded + r * stride);
+      std::fill(rounded + r * stride + args.inputs, rounded + (r + 1) * stride, std::uint16_t{0});
+    }
+  });
+  args.x_bf16 = rounded;
+  args.x_bf16_stride = stride;
+  share_panels(args, call.w->kind() == TileKind::w4 ? table.w4 : table.dense, table.tiles);
+}
+#endif
 
 void LinearRunner::run_dequantize(const LinearCall& call) {
   const Index in = call.w->in();

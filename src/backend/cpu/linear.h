@@ -47,6 +47,8 @@ class LinearRunner {
   void sum_groups(const LinearCall& call, LinearArgs& args);
   void run_direct(const LinearCall& call);
   void run_panel(const LinearCall& call);
+  void run_bf16dot(const LinearCall& call);
+  void share_panels(LinearArgs& args, LinearFn kernel, Index unit);
   void run_dequantize(const LinearCall& call);
 
   const KernelTable& table_;
@@ -54,7 +56,7 @@ class LinearRunner {
   ThreadPool& pool_;
   std::vector<Kernel> kernels_;
   const Kernel* pinned_ = nullptr;
-  Scratch x_, sums_, panels_;
+  Scratch x_, x_bf16_, sums_, panels_;
 };
 
 }  // namespace bittern::cpu

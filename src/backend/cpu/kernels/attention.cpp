@@ -220,6 +220,28 @@ BITTERN_INLINE void merge_row(float* state, float top, float sum, const float* v
   state[1] = lanes[0];
 }
 
+/// The last rows, RR or fewer, all at once: keys and values are decoded once for all of them.
+template <class Kv, int RR>
+BITTERN_INLINE void score_last_rows(const AttendArgs& a, Index chunk, const Chunk& c, Index row, Index stride) {
+  if constexpr (RR > 0) {
+    if (a.rows - row == RR) {
+      score_rows<Kv, RR>(a, chunk, c, row, stride);
+    } else {
+      score_last_rows<Kv, RR - 1>(a, chunk, c, row, stride);
+    }
+  }
+}
+template <class Kv, int RR>
+BITTERN_INLINE void weigh_last_rows(const AttendArgs& a, Index chunk, const Chunk& c, Index row, const RowPart* parts) {
+  if constexpr (RR > 0) {
+    if (a.rows - row == RR) {
+      weigh_rows<Kv, RR>(a, chunk, c, row, parts);
+    } else {
+      weigh_last_rows<Kv, RR - 1>(a, chunk, c, row, parts);
+    }
+  }
+}
+
 template <class Kv>
 void attend_chunk(const AttendArgs& a, Index chunk) {
   const Chunk c = visible_part(a, chunk);
@@ -228,15 +250,14 @@ void attend_chunk(const AttendArgs& a, Index chunk) {
   constexpr int kScoreRows = kAttendRows, kValueRows = kAttendRows / 2;
   Index r = 0;
   for (; r + kScoreRows <= a.rows; r += kScoreRows) score_rows<Kv, kScoreRows>(a, chunk, c, r, stride);
-  for (; r + kValueRows <= a.rows; r += kValueRows) score_rows<Kv, kValueRows>(a, chunk, c, r, stride);
-  for (; r < a.rows; ++r) score_rows<Kv, 1>(a, chunk, c, r, stride);
+  score_last_rows<Kv, kScoreRows - 1>(a, chunk, c, r, stride);
 
   RowPart parts[kAttendMaxRows];
   for (r = 0; r < a.rows; ++r) parts[r] = soften_row<Kv>(a, chunk, c, a.scores + r * stride);
 
   r = 0;
   for (; r + kValueRows <= a.rows; r += kValueRows) weigh_rows<Kv, kValueRows>(a, chunk, c, r, parts);
-  for (; r < a.rows; ++r) weigh_rows<Kv, 1>(a, chunk, c, r, parts);
+  weigh_last_rows<Kv, kValueRows - 1>(a, chunk, c, r, parts);
 
   const Index dim = a.kv.padded_dim;
   for (r = 0; r < a.rows; ++r) {

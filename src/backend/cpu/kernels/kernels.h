@@ -149,8 +149,18 @@ struct KernelTable {
   LimitTable limit;
 };
 
+/// Kernels that only AVX512-BF16 has.
+struct Bf16DotTable {
+  LinearFn dense, w4;  // panel kernels over x_bf16
+  void (*round_row)(const float* x, Index inputs, std::uint16_t* to);
+  int tiles;  // the unit in which outputs are split
+  float (*dot_in_registers)(Index rounds);  // flops_per_round each, to learn the rate of the instruction
+  Index flops_per_round;
+};
+
 const KernelTable* kernel_table_generic();
 const KernelTable* kernel_table_avx2();
 const KernelTable* kernel_table_avx512();
+const Bf16DotTable* linear_bf16dot_table();
 
 }  // namespace bittern::cpu
