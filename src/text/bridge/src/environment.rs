@@ -32,6 +32,9 @@ pub fn build(source: &str) -> Result<Environment<'static>, BridgeError> {
     env.set_unknown_method_callback(pymethods::call);
     env.add_filter("tojson", pyjson::tojson);
     env.add_filter("trim", pymethods::trim);
+    env.add_filter("wordcount", pymethods::wordcount);
+    env.add_test("iterable", pymethods::is_iterable);
+    env.add_test("sequence", pymethods::is_sequence);
     env.add_function("raise_exception", raise_exception);
     env.add_function("strftime_now", strftime_now);
     env.add_template_owned(TEMPLATE_NAME, plain_generation_tags(source))?;
@@ -63,15 +66,21 @@ fn strftime_now(state: &State, format: String) -> Result<String, Error> {
 fn plain_generation_tags(source: &str) -> String {
     let mut out = String::with_capacity(source.len());
     let mut rest = source;
-    while let Some(start) = rest.find("{%") {
-        out.push_str(&rest[..start + 2]);
-        rest = &rest[start + 2..];
-        let Some(end) = rest.find("%}") else { break };
-        let tag = &rest[..end];
-        match tag.trim_matches(|c: char| c.is_whitespace() || c == '-' || c == '+') {
-            "generation" => out.push_str(&tag.replace("generation", "with")),
-            "endgeneration" => out.push_str(&tag.replace("endgeneration", "endwith")),
-            _ => continue,
+    let opening = |text: &str| ["{%", "{{", "{#"].iter().filter_map(|mark| text.find(mark)).min();
+    while let Some(start) = opening(rest) {
+        let closing = match &rest[start..start + 2] {
+            "{%" => "%}",
+            "{{" => "}}",
+            _ => "#}",
+        };
+        let body = start + 2;
+        let Some(end) = rest[body..].find(closing).map(|at| body + at) else { break };
+        out.push_str(&rest[..body]);
+        let inside = &rest[body..end];
+        match inside.trim_matches(|c: char| c.is_whitespace() || c == '-' || c == '+') {
+            "generation" if closing == "%}" => out.push_str(&inside.replace("generation", "with")),
+            "endgeneration" if closing == "%}" => out.push_str(&inside.replace("endgeneration", "endwith")),
+            _ => out.push_str(inside),
         }
         rest = &rest[end..];
     }
@@ -85,8 +94,8 @@ mod tests {
 
     #[test]
     fn generation_tags_become_with_blocks() {
-        let source = "{%- generation -%}a{% set x = '{% generation %}' %}{% endgeneration %}{% generation";
-        let expected = "{%- with -%}a{% set x = '{% with %}' %}{% endwith %}{% generation";
+        let source = "{%- generation -%}a{{ '{% generation %}' }}{# {% generation %} #}{% endgeneration %}{% generation";
+        let expected = "{%- with -%}a{{ '{% generation %}' }}{# {% generation %} #}{% endwith %}{% generation";
         assert_eq!(plain_generation_tags(source), expected);
     }
 }

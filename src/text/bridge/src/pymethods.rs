@@ -75,7 +75,8 @@ fn string_method(state: &State, text: &str, method: &str, args: &[Value]) -> Res
         "index" => index_method(text, args)?,
         "ljust" | "rjust" | "center" | "zfill" => pad_method(state, text, method, args)?,
         "swapcase" => Value::from(swap_case(text)),
-        "casefold" => Value::from(text.to_lowercase().replace('ß', "ss")),
+        // Character by character: str::to_lowercase knows the Greek final sigma, which folding must not.
+        "casefold" => Value::from(text.replace(['ß', 'ẞ'], "ss").chars().flat_map(char::to_lowercase).collect::<String>()),
         _ => return Ok(None),
     }))
 }
@@ -90,6 +91,24 @@ pub fn trim(value: &Value, chars: Option<String>) -> Value {
     let text = value.to_string();
     let set = chars.map(|chars| chars.chars().collect::<Vec<_>>());
     Value::from(strip(&text, set.as_deref(), true, true))
+}
+
+/// The filter `wordcount`: runs of letters, digits and underscores.
+pub fn wordcount(value: &Value) -> usize {
+    let text = value.to_string();
+    text.split(|c: char| !c.is_alphanumeric() && c != '_').filter(|word| !word.is_empty()).count()
+}
+
+/// The test `iterable`: what Python's iter() takes; an undefined value is an empty sequence.
+pub fn is_iterable(value: &Value) -> bool {
+    use ValueKind::*;
+    matches!(value.kind(), String | Seq | Map | Iterable | Undefined | Bytes)
+}
+
+/// The test `sequence`: what has a length and items.
+pub fn is_sequence(value: &Value) -> bool {
+    use ValueKind::*;
+    matches!(value.kind(), String | Seq | Map | Undefined | Bytes)
 }
 
 fn strip_method(text: &str, args: &[Value], left: bool, right: bool) -> Result<Value, Error> {

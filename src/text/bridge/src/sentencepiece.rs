@@ -170,14 +170,26 @@ fn added_tokens(
             return Err(BridgeError::tokenizer(format!("tokenizer_config.json: added_tokens_decoder has a bad entry {id}")));
         };
         let mut merged = entry(number, content, false);
-        for flag in ["single_word", "lstrip", "rstrip", "normalized", "special"] {
-            if let Some(value) = token.get(flag).and_then(Json::as_bool) {
-                merged[flag] = Json::Bool(value);
-            }
-        }
+        copy_flags(token, &mut merged);
         tokens.insert(number, merged);
     }
+    // Older settings describe the tokens with a role beside their role.
+    for role in ["bos_token", "eos_token", "unk_token", "pad_token"] {
+        let Some(described) = settings.get(role).filter(|token| token.is_object()) else { continue };
+        for token in tokens.values_mut().filter(|token| token["content"] == described["content"]) {
+            copy_flags(described, token);
+        }
+    }
     Ok(tokens.into_values().collect())
+}
+
+/// Takes over how a token is to be found in texts.
+fn copy_flags(from: &Json, to: &mut Json) {
+    for flag in ["single_word", "lstrip", "rstrip", "normalized", "special"] {
+        if let Some(value) = from.get(flag).and_then(Json::as_bool) {
+            to[flag] = Json::Bool(value);
+        }
+    }
 }
 
 impl Model {
