@@ -7,8 +7,8 @@
 namespace bittern {
 
 void check_failed(const char* file, int line, const char* condition, const std::string& message) {
-  std::fprintf(stderr, "%s:%d: check failed: %s%s%s\nThis is a bug in Bittern; please report it with this line.\n", file,
-               line, condition, message.empty() ? "" : ": ", message.c_str());
+  std::fprintf(stderr, "%s:%d: check failed: %s%s%s\nThis is a bug in Bittern; please report it with this line.\n",
+               file, line, condition, message.empty() ? "" : ": ", message.c_str());
   std::fflush(stderr);
   std::abort();
 }

@@ -69,11 +69,19 @@ const CpuFeatures& cpu_features() {
 }
 
 std::vector<std::string> CpuFeatures::names() const {
-  const std::pair<const char*, bool> all[] = {
-      {"avx2", avx2},         {"fma", fma},           {"f16c", f16c},         {"avx_vnni", avx_vnni},
-      {"avx512f", avx512f},   {"avx512bw", avx512bw}, {"avx512vl", avx512vl}, {"avx512dq", avx512dq},
-      {"avx512_vnni", avx512_vnni}, {"avx512_bf16", avx512_bf16}, {"amx_tile", amx_tile},
-      {"amx_int8", amx_int8}, {"amx_bf16", amx_bf16}};
+  const std::pair<const char*, bool> all[] = {{"avx2", avx2},
+                                              {"fma", fma},
+                                              {"f16c", f16c},
+                                              {"avx_vnni", avx_vnni},
+                                              {"avx512f", avx512f},
+                                              {"avx512bw", avx512bw},
+                                              {"avx512vl", avx512vl},
+                                              {"avx512dq", avx512dq},
+                                              {"avx512_vnni", avx512_vnni},
+                                              {"avx512_bf16", avx512_bf16},
+                                              {"amx_tile", amx_tile},
+                                              {"amx_int8", amx_int8},
+                                              {"amx_bf16", amx_bf16}};
   std::vector<std::string> present;
   for (const auto& [name, has] : all) {
     if (has) present.emplace_back(name);

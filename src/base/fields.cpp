@@ -11,7 +11,8 @@ void throw_unknown_key(std::string_view what, std::string_view key, std::span<co
 
 void require_object(const Json& value, std::string_view what) {
   if (!value.is_object()) {
-    throw Error(ErrorCode::invalid_argument, fmt::format("{} must be an object, but it is {}", what, describe_json(value)));
+    throw Error(ErrorCode::invalid_argument,
+                fmt::format("{} must be an object, but it is {}", what, describe_json(value)));
   }
 }
 

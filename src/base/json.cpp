@@ -102,8 +102,8 @@ const char* type_in_words(const Json& value) {
 }
 
 [[noreturn]] void throw_range(std::string_view name, const Json& value, std::string_view low, std::string_view high) {
-  throw Error(ErrorCode::invalid_argument, fmt::format("{} must be between {} and {}, but it is {}", name, low, high,
-                                                       value.dump()));
+  throw Error(ErrorCode::invalid_argument,
+              fmt::format("{} must be between {} and {}, but it is {}", name, low, high, value.dump()));
 }
 
 // The integer that a JSON number stands for exactly; 2^53 bounds the floats that can be trusted to be one.
@@ -120,9 +120,10 @@ Json parse_json(std::string_view bytes, std::string_view what, const JsonOptions
   check_depth(document, options.max_depth);
   try {
     if (!options.refuse_duplicate_keys) return Json::parse(bytes);
-    return Json::parse(bytes, [keys = DuplicateKeys(document)](int depth, Json::parse_event_t event, Json& parsed) mutable {
-      return keys(depth, event, parsed);
-    });
+    return Json::parse(bytes,
+                       [keys = DuplicateKeys(document)](int depth, Json::parse_event_t event, Json& parsed) mutable {
+                         return keys(depth, event, parsed);
+                       });
   } catch (const Json::parse_error& error) {
     throw_parse_error(document, error.byte > 0 ? error.byte - 1 : 0, reason_of(error));
   } catch (const Json::exception& error) {  // e.g. a number out of range
@@ -152,7 +153,8 @@ std::string json_name(std::string_view what, std::string_view key) {
 }
 
 void throw_json_type(std::string_view name, std::string_view wanted, const Json& got) {
-  throw Error(ErrorCode::invalid_argument, fmt::format("{} must be {}, but it is {}", name, wanted, describe_json(got)));
+  throw Error(ErrorCode::invalid_argument,
+              fmt::format("{} must be {}, but it is {}", name, wanted, describe_json(got)));
 }
 
 void throw_json_missing(std::string_view name, std::string_view what) {
@@ -160,9 +162,9 @@ void throw_json_missing(std::string_view name, std::string_view what) {
 }
 
 void throw_json_not_object(std::string_view name, std::string_view what, const Json& got) {
-  throw Error(ErrorCode::invalid_argument, fmt::format("{}an object with the key '{}' is needed, but it is {}",
-                                                       what.empty() ? "" : fmt::format("{}: ", what), name,
-                                                       describe_json(got)));
+  throw Error(ErrorCode::invalid_argument,
+              fmt::format("{}an object with the key '{}' is needed, but it is {}",
+                          what.empty() ? "" : fmt::format("{}: ", what), name, describe_json(got)));
 }
 
 int64_t json_integer(const Json& value, std::string_view name, int64_t low, int64_t high) {
@@ -182,8 +184,8 @@ int64_t json_integer(const Json& value, std::string_view name, int64_t low, int6
 
 uint64_t json_unsigned(const Json& value, std::string_view name, uint64_t high) {
   if (!value.is_number_integer() && !integral_float(value)) throw_json_type(name, "an integer", value);
-  const bool negative = value.is_number_float() ? value.get<double>() < 0
-                                                : !value.is_number_unsigned() && value.get<int64_t>() < 0;
+  const bool negative =
+      value.is_number_float() ? value.get<double>() < 0 : !value.is_number_unsigned() && value.get<int64_t>() < 0;
   if (negative || value.get<uint64_t>() > high) throw_range(name, value, "0", std::to_string(high));
   return value.get<uint64_t>();
 }

@@ -33,8 +33,8 @@ spdlog::level::level_enum to_spdlog(LogLevel level) {
 class JsonMessage : public spdlog::custom_flag_formatter {
  public:
   void format(const spdlog::details::log_msg& message, const std::tm&, spdlog::memory_buf_t& out) override {
-    const std::string text =
-        Json(std::string(message.payload.data(), message.payload.size())).dump(-1, ' ', false, Json::error_handler_t::replace);
+    const std::string text = Json(std::string(message.payload.data(), message.payload.size()))
+                                 .dump(-1, ' ', false, Json::error_handler_t::replace);
     out.append(text.data(), text.data() + text.size());
   }
   std::unique_ptr<spdlog::custom_flag_formatter> clone() const override { return std::make_unique<JsonMessage>(); }
@@ -80,9 +80,10 @@ LogLevel parse_log_level(std::string_view name, std::string_view source) {
     if (to_lower(name) == kLevelNames[i]) return static_cast<LogLevel>(i);
   }
   const std::string suggestion = did_you_mean(name, kLevelNames);
-  throw Error(ErrorCode::invalid_argument,
-              fmt::format("{}: unknown log level '{}'; known are trace, debug, info, warn, error and off", source, name),
-              suggestion);
+  throw Error(
+      ErrorCode::invalid_argument,
+      fmt::format("{}: unknown log level '{}'; known are trace, debug, info, warn, error and off", source, name),
+      suggestion);
 }
 
 LogOptions log_options_from_env(LogOptions base) {

@@ -37,8 +37,8 @@ std::string cgroup_folder(const std::string& controller) {
     const auto parts = split(line, ':');
     if (parts.size() < 3) continue;
     const auto names = split(parts[1], ',');
-    const bool ours = controller.empty() ? parts[1].empty()
-                                         : std::find(names.begin(), names.end(), controller) != names.end();
+    const bool ours =
+        controller.empty() ? parts[1].empty() : std::find(names.begin(), names.end(), controller) != names.end();
     if (ours) return std::string(parts[2] == "/" ? "" : parts[2]);
   }
   return "";
@@ -96,7 +96,9 @@ CgroupMemory cgroup_memory() {
       if (limit == 0 || limit >= kNoLimit || (memory.limit != 0 && limit >= memory.limit)) return;
       const std::string stat = slurp(root + folder + "/memory.stat");
       const size_t at = stat.find(cache_key);
-      const uint64_t cache = at == std::string::npos ? 0 : number_in(std::string_view(stat).substr(at + std::string_view(cache_key).size()));
+      const uint64_t cache = at == std::string::npos
+                                 ? 0
+                                 : number_in(std::string_view(stat).substr(at + std::string_view(cache_key).size()));
       const uint64_t used = number_in(slurp(root + folder + "/" + used_file));
       const uint64_t held = used > cache ? used - cache : 0;
       memory = {limit, limit > held ? limit - held : 0};

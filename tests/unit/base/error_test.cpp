@@ -43,7 +43,8 @@ TEST(Check, PassesSilentlyAndDoesNotBuildTheMessage) {
 TEST(CheckDeathTest, NamesFileConditionAndValues) {
   testing::FLAGS_gtest_death_test_style = "threadsafe";
   const int rows = 3;
-  EXPECT_DEATH(BITTERN_CHECK(rows == 4, "rows {} of {}", rows, 4), "error_test.cpp:[0-9]+: check failed: rows == 4: rows 3 of 4");
+  EXPECT_DEATH(BITTERN_CHECK(rows == 4, "rows {} of {}", rows, 4),
+               "error_test.cpp:[0-9]+: check failed: rows == 4: rows 3 of 4");
   EXPECT_DEATH(BITTERN_CHECK(rows < 0), "check failed: rows < 0");
 }
 

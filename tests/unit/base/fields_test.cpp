@@ -85,7 +85,8 @@ TEST(Fields, NullEmptiesOptionalsAndKeepsOthers) {
 }
 
 TEST(Fields, UnknownKeysAreRefusedWithASuggestion) {
-  EXPECT_TRUE(has(read_error(R"({"temprature": 1})"), "settings.json: unknown key 'temprature' (did you mean 'temperature'?)"));
+  EXPECT_TRUE(
+      has(read_error(R"({"temprature": 1})"), "settings.json: unknown key 'temprature' (did you mean 'temperature'?)"));
   EXPECT_TRUE(has(read_error(R"({"zzzzzzzz": 1})"), "known keys: temperature, top_k"));
   EXPECT_TRUE(has(read_error(R"({"inner": {"dept": 1}})"), "did you mean 'depth'?"));
   EXPECT_EQ(read(R"({"zzz": 1, "inner": {"y": 2}, "top_k": 3})", UnknownKeys::ignore).top_k, 3);

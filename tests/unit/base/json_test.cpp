@@ -64,7 +64,8 @@ std::string require_error(const char* value) {
 
 TEST(JsonGetters, GiveValues) {
   const Json object = parse_json(
-      R"({"i": -3, "u": 18446744073709551615, "f": 2.5, "whole": 4.0, "b": true, "s": "x", "n": null, "l": [1, 2]})", "doc");
+      R"({"i": -3, "u": 18446744073709551615, "f": 2.5, "whole": 4.0, "b": true, "s": "x", "n": null, "l": [1, 2]})",
+      "doc");
   EXPECT_EQ(require<int>(object, "i"), -3);
   EXPECT_EQ(require<uint64_t>(object, "u"), UINT64_MAX);
   EXPECT_EQ(require<float>(object, "f"), 2.5f);
@@ -81,7 +82,8 @@ TEST(JsonGetters, GiveValues) {
 }
 
 TEST(JsonGetters, ErrorsNameKeyAndType) {
-  EXPECT_TRUE(has(require_error<int>("\"abc\""), "config.json: 'key' must be an integer, but it is a string (\"abc\")"));
+  EXPECT_TRUE(
+      has(require_error<int>("\"abc\""), "config.json: 'key' must be an integer, but it is a string (\"abc\")"));
   EXPECT_TRUE(has(require_error<int>("2.5"), "must be an integer"));
   EXPECT_TRUE(has(require_error<int>("null"), "'key' is missing"));
   EXPECT_TRUE(has(require_error<bool>("1"), "must be true or false"));

@@ -33,7 +33,8 @@ TEST(Random, RepeatsAndCanStartAnywhere) {
 TEST(Random, SeedsAndStreamsDiffer) {
   std::set<uint64_t> firsts;
   for (uint64_t seed : {uint64_t{0}, uint64_t{1}, uint64_t{1} << 32, uint64_t{1} << 63}) {
-    for (uint64_t stream : {uint64_t{0}, uint64_t{1}, uint64_t{1} << 40}) firsts.insert(Random(seed, stream).next_u64());
+    for (uint64_t stream : {uint64_t{0}, uint64_t{1}, uint64_t{1} << 40})
+      firsts.insert(Random(seed, stream).next_u64());
   }
   EXPECT_EQ(firsts.size(), 12u);
 }

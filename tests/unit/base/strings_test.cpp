@@ -78,8 +78,8 @@ TEST(Utf8, IncompleteTail) {
   EXPECT_EQ(utf8_incomplete_tail("\xe2\x82"), 2u);
   EXPECT_EQ(utf8_incomplete_tail("\xf0\x9f\x98"), 3u);
   EXPECT_EQ(utf8_incomplete_tail("\xf0\x9f\x98\x80"), 0u);
-  EXPECT_EQ(utf8_incomplete_tail("a\x80"), 0u);          // never completable
-  EXPECT_EQ(utf8_incomplete_tail("\xed\xa0"), 0u);       // a surrogate begins: no byte can save it
+  EXPECT_EQ(utf8_incomplete_tail("a\x80"), 0u);     // never completable
+  EXPECT_EQ(utf8_incomplete_tail("\xed\xa0"), 0u);  // a surrogate begins: no byte can save it
   EXPECT_EQ(utf8_incomplete_tail("\x80\x80\x80\x80"), 0u);
   EXPECT_TRUE(utf8_is_complete("\xc3\xa4"));
   EXPECT_FALSE(utf8_is_complete("\xc3"));
@@ -96,7 +96,7 @@ TEST(Utf8, EverySplitOfATextIsSeen) {
 TEST(Utf8, SanitizeReplacesMaximalParts) {
   EXPECT_EQ(utf8_sanitize("ok \xc3\xa4"), "ok \xc3\xa4");
   EXPECT_EQ(utf8_sanitize("a\xffz"), "a\xef\xbf\xbdz");
-  EXPECT_EQ(utf8_sanitize("\xe2\x82z"), "\xef\xbf\xbdz");                      // one for a truncated character
+  EXPECT_EQ(utf8_sanitize("\xe2\x82z"), "\xef\xbf\xbdz");                            // one for a truncated character
   EXPECT_EQ(utf8_sanitize("\xed\xa0\x80"), "\xef\xbf\xbd\xef\xbf\xbd\xef\xbf\xbd");  // one for each byte of a surrogate
   EXPECT_TRUE(utf8_is_valid(utf8_sanitize("\xf0\x80\x80\xc1\xfe\xc3")));
 }
