@@ -137,7 +137,7 @@ int run_chat(const ChatOptions& options) {
   const std::unique_ptr<server::LoadedModel> model = load(options.run);
   if (!model->has_chat_template()) {
     throw Error(ErrorCode::unsupported, model->files().origin() + " has no chat template",
-                "give --chat-template FILE, or use `bittern generate --raw`");
+                "give --chat-template FILE, or use `bittern generate`");
   }
   const InterruptGuard prompt_interrupt;  // Ctrl-C at the prompt clears the line
   return Chat(*model, options).run();

@@ -11,7 +11,7 @@
 #include "models/model.h"
 #include "options.h"
 #include "table.h"
-#include "text/tokenizer.h"
+#include "text/versions.h"
 #include "verb.h"
 
 namespace bittern::cli {
@@ -26,7 +26,6 @@ Json report(const EnvOptions& options) {
   const std::unique_ptr<Backend> backend = make_backend(options.run.backend, options.run.device);
   const MemoryInfo memory = memory_info();
   Json json = {{"version", kVersion},
-               {"text_bridge", text::bridge_version()},
                {"compiler", __VERSION__},
                {"cpu", cpu_model_name()},
                {"cores", usable_cores()},
@@ -35,7 +34,9 @@ Json report(const EnvOptions& options) {
                {"cpu_features", cpu_features().names()},
                {"backend", backend->description()},
                {"architectures", supported_architectures()},
+               {"text", Json::object()},
                {"kernels", Json::array()}};
+  for (const auto& [library, version] : text::library_versions()) json["text"][library] = version;
   for (const KernelChoice& choice : backend->kernel_choices()) {
     json["kernels"].push_back({{"operation", choice.operation}, {"kernel", choice.kernel}});
   }
@@ -51,7 +52,7 @@ std::string joined(const Json& list) {
 void print_text(const Json& json) {
   const auto line = [](const char* name, const std::string& value) { std::printf("  %-14s %s\n", name, value.c_str()); };
   std::printf("bittern %s\n", json.at("version").get<std::string>().c_str());
-  line("text bridge", json.at("text_bridge").get<std::string>());
+  for (const auto& [library, version] : json.at("text").items()) line(library.c_str(), version.get<std::string>());
   line("compiler", "g++ " + json.at("compiler").get<std::string>());
   line("cpu", json.at("cpu").get<std::string>());
   line("cores", std::to_string(json.at("cores").get<int>()));

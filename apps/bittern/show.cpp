@@ -62,7 +62,7 @@ class Inventory final : public nn::Visitor {
     for (const TensorEntry& entry : checkpoint_.entries()) {
       if (!entry.name.starts_with(leaf + ".")) continue;
       part.bytes += static_cast<std::int64_t>(entry.bytes);
-      if (entry.name == leaf + ".weight") ++part.formats[std::string(dtype_name(entry.dtype))];
+      if (entry.name == leaf + ".weight") ++part.formats[entry.dtype ? std::string(dtype_name(*entry.dtype)) : "unknown"];
       if (entry.name == leaf + ".qweight") ++part.formats[quantized_format()];
     }
   }

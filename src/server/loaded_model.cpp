@@ -14,7 +14,7 @@ LoadedModel::LoadedModel(std::shared_ptr<const ModelFiles> files, const LoadedMo
   const auto start = std::chrono::steady_clock::now();
   backend_ = make_backend(options.backend, options.device);
   tokenizer_ = load_tokenizer(*files_);
-  template_ = load_chat_template(*files_, options.chat_template);
+  template_ = load_chat_template(*files_, *tokenizer_, options.chat_template);
   model_ = load_model(files_, *backend_, options.load);
   engine_ = make_engine(*model_, *backend_, options.engine);
   load_seconds_ = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
@@ -22,6 +22,16 @@ LoadedModel::LoadedModel(std::shared_ptr<const ModelFiles> files, const LoadedMo
 
 std::vector<std::int32_t> LoadedModel::encode_prompt(std::string_view text) const {
   return tokenizer_->encode(text, {.add_special = true, .parse_special = true});
+}
+
+std::vector<std::int32_t> LoadedModel::encode_chat(const OrderedJson& messages) const {
+  if (!template_) {
+    throw Error(ErrorCode::unsupported, files_->origin() + " has no chat template",
+                "give one with --chat-template FILE, or use a plain prompt");
+  }
+  text::ChatRequest request;
+  request.messages = messages;
+  return text::encode_chat(*tokenizer_, *template_, request);
 }
 
 }  // namespace bittern::server

@@ -14,4 +14,9 @@ std::unique_ptr<text::Tokenizer> load_tokenizer(const ModelFiles& files) {
   return text::Tokenizer::load(files.origin(), file_reader(files));
 }
 
+std::unique_ptr<text::ChatTemplate> load_chat_template(const ModelFiles& files, const text::Tokenizer& tokenizer,
+                                                       const std::optional<std::string>& override_source) {
+  return text::ChatTemplate::load_if_any(tokenizer, file_reader(files), override_source);
+}
+
 }  // namespace bittern::server

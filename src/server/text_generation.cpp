@@ -1,14 +1,9 @@
 // From token events to text events.
 #include "server/text_generation.h"
 
-#include <bittern/error.h>
-
 namespace bittern::server {
 
-TextGeneration::TextGeneration(LoadedModel& model, TextRequest request) : include_stop_(request.include_stop) {
-  for (const std::string& stop : request.stop) {
-    if (stop.empty()) throw Error(ErrorCode::invalid_argument, "a stop text must not be empty");
-  }
+TextGeneration::TextGeneration(LoadedModel& model, TextRequest request) {
   for (int i = 0; i < request.request.n; ++i) {
     samples_.push_back({text::TextStream(model.tokenizer()), text::StopMatcher(request.stop, request.include_stop)});
   }

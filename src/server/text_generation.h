@@ -71,7 +71,6 @@ class TextGeneration {
   void finish(Sample& sample, FinishReason reason, TextEvent& event);
   void count(const TokenEvent& token);
 
-  bool include_stop_;
   std::vector<Sample> samples_;
   GenerationStats stats_;
   std::chrono::steady_clock::time_point start_, first_;
