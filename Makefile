@@ -13,12 +13,14 @@ all: build
 setup:
 	@scripts/setup.sh
 
+# The program alone; `make test` builds the tests too.
 build: setup
 	@cmake --preset $(PRESET) --log-level=WARNING
-	@cmake --build --preset $(PRESET) --parallel $(JOBS)
+	@cmake --build --preset $(PRESET) --parallel $(JOBS) --target bittern
 
 # ctest runs last, so that its summary closes the output. It includes the layer check and the check of ISA symbols.
 test: build
+	@cmake --build --preset $(PRESET) --parallel $(JOBS)
 	@if [ -f tests/e2e/requirements.txt ]; then \
 	  BITTERN_PROGRAM=$(abspath $(PROGRAM)) .venv/bin/python -m pytest -q tests/e2e; fi
 	@ctest --preset $(PRESET)
@@ -26,8 +28,11 @@ test: build
 demo: build
 	@scripts/demo.sh $(PROGRAM)
 
-bench: build
-	@$(PROGRAM) bench
+# Limits of this machine, then each kernel over real shapes as a fraction of them.
+bench: setup
+	@cmake --preset $(PRESET) --log-level=WARNING -DBITTERN_BENCH=ON
+	@cmake --build --preset $(PRESET) --parallel $(JOBS) --target bench_ops
+	@build/$(PRESET)/bench_ops
 
 format:
 	@scripts/setup.sh clang-format
