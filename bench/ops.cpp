@@ -206,6 +206,12 @@ int bench(int argc, char** argv) {
   if (wants(argc, argv, "decode")) {
     decode_model(*backend, w4, limits);
     decode_model(*backend, Format::int4(32), limits);
+    if (cpu::choose_isa("") >= cpu::IsaLevel::avx512vnni) {
+      BackendOptions int8;
+      int8.compute = "int8";
+      fmt::print("  with compute int8:\n");
+      decode_model(*make_backend("cpu", int8), w4, limits);
+    }
     for (Format format : {w4, bf16}) {
       for (const Shape& shape : kLayer) decode_shape(*backend, shape, format, 1, limits);
       for (std::int64_t rows : {2, 4, 8}) decode_shape(*backend, kLayer[2], format, rows, limits);

@@ -178,6 +178,8 @@ struct BackendOptions {
   std::string isa;               // cpu: "" best, or "generic", "avx2", "avx512", "avx512vnni", "avx512bf16" to force down
   bool deterministic = false;    // only kernels whose result for a row does not depend on the rest of the batch
   std::string kernel_pin;        // "gemm=NAME", as BITTERN_KERNEL
+  std::string compute;           // "" or "auto": activations keep 16 bits or more; "int8": rounded to 8 bits per group
+                                 // where weights are int4 (cpu with avx512vnni)
 };
 
 /// The format `--kv-cache` names: f32, f16, bf16, int8, int4, or auto: bf16, and f32 on ref, which is the oracle.

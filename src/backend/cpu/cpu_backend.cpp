@@ -36,7 +36,7 @@ CpuBackend::CpuBackend(const BackendOptions& options)
     : isa_(choose_isa(options.isa)),
       table_(kernel_table(isa_)),
       pool_(options.threads > 0 ? options.threads : ThreadPool::default_size()),
-      linear_(isa_, options.deterministic, kernel_pin(options), pool_),
+      linear_(isa_, options.deterministic, kernel_pin(options), options.compute, pool_),
       attention_(isa_, pool_) {}
 
 std::string CpuBackend::description() const {

@@ -17,11 +17,13 @@ namespace bittern::cpu {
 namespace {
 
 constexpr Index kAnyRows = std::numeric_limits<Index>::max();
+constexpr Index kNeverChosen = kAnyRows;
 constexpr Index kBf16DotMinRows = 16;
 constexpr double kBf16DotGain = 1.3;  // what the instruction must gain over f32 to be worth rounding activations
 constexpr Index kDirectMaxRows = 8;  // from here on a panel, decoded once, is faster (docs/performance.md)
 
 bool any_kind(TileKind) { return true; }
+bool w4_alone(TileKind kind) { return kind == TileKind::w4; }
 bool bf16_or_w4(TileKind kind) { return kind == TileKind::bf16 || kind == TileKind::w4; }
 
 Index divide_up(Index a, Index b) { return (a + b - 1) / b; }
@@ -55,7 +57,8 @@ bool bf16_dot_pays(const KernelTable& f32) {
 
 }  // namespace
 
-LinearRunner::LinearRunner(IsaLevel isa, bool deterministic, const std::string& pin, ThreadPool& pool)
+LinearRunner::LinearRunner(IsaLevel isa, bool deterministic, const std::string& pin, const std::string& compute,
+                           ThreadPool& pool)
     : table_(kernel_table(isa)), deterministic_(deterministic), pool_(pool) {
   const std::string suffix = std::string("_") + table_.isa;
   kernels_ = {
@@ -63,15 +66,33 @@ LinearRunner::LinearRunner(IsaLevel isa, bool deterministic, const std::string& 
       {"panel" + suffix, any_kind, true, kDirectMaxRows + 1, kAnyRows, &LinearRunner::run_panel},
       {"dequantize", any_kind, true, 1, kAnyRows, &LinearRunner::run_dequantize},
   };
+  add_optional_kernels(isa, compute);
+  if (!pin.empty()) pin_kernel(pin);
+}
+
+// The kernels that round activations: to bf16 where that pays, to 8 bits where it was asked for.
+void LinearRunner::add_optional_kernels(IsaLevel isa, const std::string& compute) {
+  const bool int8 = compute == "int8";
+  if (!int8 && !compute.empty() && compute != "auto") {
+    throw Error(ErrorCode::invalid_argument, "there is no compute mode '" + compute + "'", "the modes are auto, int8");
+  }
+  if (int8 && isa < IsaLevel::avx512vnni) {
+    throw Error(ErrorCode::unsupported, "compute mode int8 needs avx512vnni, and this backend runs at " +
+                                            std::string(isa_name(isa)), "use compute mode auto");
+  }
 #if defined(__x86_64__)
   if (isa >= IsaLevel::avx512bf16) {
     // Where it does not pay it can still be pinned.
-    const Index from = !deterministic && bf16_dot_pays(table_) ? kBf16DotMinRows : kAnyRows;
-    kernels_.insert(kernels_.begin(),
-                    {"bf16dot_avx512bf16", bf16_or_w4, false, from, kAnyRows, &LinearRunner::run_bf16dot});
+    const Index from = !deterministic_ && bf16_dot_pays(table_) ? kBf16DotMinRows : kNeverChosen;
+    kernels_.insert(kernels_.begin(), {"bf16dot_avx512bf16", bf16_or_w4, false, from, kAnyRows, &LinearRunner::run_bf16dot});
+  }
+  if (int8) {
+    kernels_.insert(kernels_.begin(), {"int8dot_avx512vnni", w4_alone, true, 1, kAnyRows, &LinearRunner::run_int8dot});
   }
 #endif
-  if (pin.empty()) return;
+}
+
+void LinearRunner::pin_kernel(const std::string& pin) {
   std::vector<std::string> names;
   for (const Kernel& kernel : kernels_) {
     if (pin == "gemm=" + kernel.name) pinned_ = &kernel;
@@ -81,7 +102,7 @@ LinearRunner::LinearRunner(IsaLevel isa, bool deterministic, const std::string& 
     throw Error(ErrorCode::invalid_argument, "there is no kernel '" + pin + "' on this machine",
                 "the kernels are " + join(names, ", "));
   }
-  if (deterministic && !pinned_->exact) {
+  if (deterministic_ && !pinned_->exact) {
     throw Error(ErrorCode::invalid_argument, "kernel '" + pin + "' gives results that depend on the batch",
                 "drop the pin or the deterministic mode");
   }
@@ -210,6 +231,35 @@ void LinearRunner::run_bf16dot(const LinearCall& call) {
   args.x_bf16 = rounded;
   args.x_bf16_stride = stride;
   share_panels(args, call.w->kind() == TileKind::w4 ? table.w4 : table.dense, table.tiles);
+}
+
+void LinearRunner::run_int8dot(const LinearCall& call) {
+  const Int8DotTable& table = *linear_int8dot_table();
+  LinearArgs args = arguments(call);
+  const Index stride = divide_up(args.inputs, 8) * 8, groups = args.groups;
+  std::int8_t* codes = x_int8_.get<std::int8_t>(static_cast<std::size_t>(call.rows * stride));
+  float* scales = x_scales_.get<float>(static_cast<std::size_t>(2 * call.rows * groups));
+  std::int32_t* sums = reinterpret_cast<std::int32_t*>(scales + call.rows * groups);
+  const auto quantize = [&](Index begin, Index end, int) {
+    for (Index r = begin; r < end; ++r) {
+      table.quantize_row(args.x + r * args.x_stride, args.inputs, args.group, codes + r * stride, scales + r * groups,
+                         sums + r * groups);
+    }
+  };
+  if (call.rows < 16) {
+    quantize(0, call.rows, 0);
+  } else {
+    pool_.parallel_ranges(call.rows, 1, quantize);
+  }
+  args.x_int8 = codes;
+  args.x_scales = scales;
+  args.x_sums = sums;
+  pool_.parallel_for(static_cast<int>(divide_up(args.tile_end, table.tiles)), [&](int task, int) {
+    LinearArgs part = args;
+    part.tile_begin = task * table.tiles;
+    part.tile_end = std::min(args.tile_end, part.tile_begin + table.tiles);
+    table.w4(&part);
+  });
 }
 #endif
 

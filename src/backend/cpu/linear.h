@@ -26,7 +26,8 @@ struct LinearCall {
 class LinearRunner {
  public:
   /// `pin` is "" or "gemm=NAME": the named kernel runs whatever it supports. Error(invalid_argument) lists the names.
-  LinearRunner(IsaLevel isa, bool deterministic, const std::string& pin, ThreadPool& pool);
+  /// `compute` is "", "auto" or "int8" (BackendOptions::compute). Error(unsupported) when int8 needs a higher level.
+  LinearRunner(IsaLevel isa, bool deterministic, const std::string& pin, const std::string& compute, ThreadPool& pool);
 
   void run(const LinearCall& call);
   /// One entry per kind of weight and range of rows: {"linear int4", "direct_avx512 (1-8 rows), panel_avx512"}.
@@ -48,6 +49,9 @@ class LinearRunner {
   void run_direct(const LinearCall& call);
   void run_panel(const LinearCall& call);
   void run_bf16dot(const LinearCall& call);
+  void run_int8dot(const LinearCall& call);
+  void add_optional_kernels(IsaLevel isa, const std::string& compute);
+  void pin_kernel(const std::string& pin);
   void share_panels(LinearArgs& args, LinearFn kernel, Index unit);
   void run_dequantize(const LinearCall& call);
 
@@ -56,7 +60,7 @@ class LinearRunner {
   ThreadPool& pool_;
   std::vector<Kernel> kernels_;
   const Kernel* pinned_ = nullptr;
-  Scratch x_, x_bf16_, sums_, panels_;
+  Scratch x_, x_bf16_, x_int8_, x_scales_, sums_, panels_;
 };
 
 }  // namespace bittern::cpu

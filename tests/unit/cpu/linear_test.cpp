@@ -1,5 +1,7 @@
 // Linear of the CPU backend: equal to the reference at every instruction set, format and awkward shape; a row's bits
 // the same alone and in any batch, by every exact kernel; pins and levels refused by name.
+#include <algorithm>
+
 #include "cpu_fixture.h"
 
 namespace bittern {
@@ -100,6 +102,37 @@ TEST(CpuLinear, EveryKernelAgrees) {
           EXPECT_LT(relative_error(expected, got), bar) << pin << " " << c.name;
         }
       }
+    }
+  }
+}
+
+TEST(CpuLinear, Int8ComputeRoundsActivationsAndIsTheSameAloneAndInABatch) {
+  const std::vector<std::string> levels = isa_levels();
+  BackendOptions options;
+  options.compute = "int8";
+  options.isa = "avx2";
+  if (levels.size() > 1) {
+    EXPECT_THROW(make_backend("cpu", options), Error);
+  }
+  EXPECT_THROW(make_backend("ref", options), Error);
+  options.isa = "avx512vnni";
+  if (std::find(levels.begin(), levels.end(), options.isa) == levels.end()) GTEST_SKIP() << "no AVX512-VNNI here";
+  const auto cpu = make_backend("cpu", options), ref = make_backend("ref", {});
+  for (std::int64_t in : {256, 333}) {
+    for (const Case& c : cases(150, in)) {
+      const auto w = cpu->prepare(c.weight);
+      Matrix x(21, in);
+      fill_random(x.data, 5);
+      const Matrix all = run_linear(*cpu, *w, x, random_bias(*cpu, 150).get());
+      const Matrix expected = run_linear(*ref, *ref->prepare(c.weight), x, random_bias(*ref, 150).get());
+      const double error = relative_error(expected, all);
+      EXPECT_LT(error, 2e-2) << c.name;
+      // Groups that fit tiles are computed in 8 bits, and only those.
+      const bool rounded = c.name.starts_with("int4") && c.weight.format.group_size != 20;
+      EXPECT_EQ(error > 1e-4, rounded) << c.name << " " << error;
+      Matrix one(1, in);
+      std::copy_n(x.data.begin() + 7 * in, in, one.data.begin());
+      EXPECT_TRUE(same_bits(all, 7, run_linear(*cpu, *w, one, random_bias(*cpu, 150).get()), 0)) << c.name;
     }
   }
 }

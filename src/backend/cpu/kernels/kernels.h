@@ -46,7 +46,7 @@ struct LinearArgs {
   const float* group_sums;  // w4: (rows, groups) sums of x over each group
   const std::uint16_t* x_bf16;  // bf16 dot kernels: x rounded, rows of x_bf16_stride
   Index x_bf16_stride;
-  const std::int8_t* x_int8;  // int8 kernel: per group of a row: even inputs, then odd inputs, of every 8
+  const std::int8_t* x_int8;  // int8 kernel: (rows, inputs rounded up to 8), of every 8 the even ones, then the odd
   const float* x_scales;      // int8 kernel: (rows, groups)
   const std::int32_t* x_sums;  // int8 kernel: (rows, groups) sums of x_int8
   Index row_begin, row_end, tile_begin, tile_end;
@@ -158,9 +158,18 @@ struct Bf16DotTable {
   Index flops_per_round;
 };
 
+/// Kernels that only AVX512-VNNI has.
+struct Int8DotTable {
+  LinearFn w4;  // over x_int8, x_scales and x_sums
+  /// codes: inputs rounded up to 8; scales and sums: one per group.
+  void (*quantize_row)(const float* x, Index inputs, Index group, std::int8_t* codes, float* scales, std::int32_t* sums);
+  int tiles;  // the unit in which outputs are split
+};
+
 const KernelTable* kernel_table_generic();
 const KernelTable* kernel_table_avx2();
 const KernelTable* kernel_table_avx512();
 const Bf16DotTable* linear_bf16dot_table();
+const Int8DotTable* linear_int8dot_table();
 
 }  // namespace bittern::cpu
