@@ -44,7 +44,7 @@ def draw_story(rng, held_out=False):
 
 def talk_turns(rng, memory, room):
     """One exchange of small talk or one short task, as (user, assistant) pairs."""
-    if rng.random() < 0.62:
+    if rng.random() < 0.7:
         (question, answer), = tasks.draw_short(rng).turns
         return [(smalltalk.roughen(rng, question) if rng.random() < 0.4 else question, answer)]
     question, answer = smalltalk.draw_turn(rng, memory, room > 180)
@@ -103,7 +103,7 @@ class Rows:
         length, p = LENGTHS[kind], rng.random()
         if kind == "short":
             return self.chat_row(rng, length)
-        if p < 0.2:
+        if p < 0.1:
             return self.text_row(rng, length)
         if p < (0.65 if kind == "medium" else 0.9):
             return self.recall_row(rng, length)
@@ -173,10 +173,13 @@ def load_rows(folder=HERE):
 def held_out_items(rows):
     """All scored tasks as dictionaries: id, kind, messages, answer, prompt_tokens."""
     for kind, (_, _, count) in (tasks.SHORT | tasks.LONG).items():
-        for n in range(count):
-            rng = random.Random(f"{SEED}-held-out-{kind}-{n}")
-            words = (20, 60, 120, 240, 360, 480, 640)[n % 7]
+        rng, seen = random.Random(f"{SEED}-held-out-{kind}"), set()
+        while len(seen) < count:
+            n, words = len(seen), (20, 60, 120, 240, 360, 480, 640)[len(seen) % 7]
             task = tasks.draw_held_out(rng, kind, min(words, tasks.LONGEST.get(kind, words)))
+            if task.key in seen:
+                continue
+            seen.add(task.key)
             messages = [m for q, a in task.turns for m in ({"role": "user", "content": q}, {"role": "assistant", "content": a})]
             size = 2 + sum(2 + len(rows.encode(m["content"])) for m in messages[:-1])
             yield {"id": f"{kind}-{n:03}", "kind": kind, "messages": messages[:-1], "answer": messages[-1]["content"],

@@ -73,7 +73,7 @@ def score(chat, folder, verbose):
         if verbose and not right:
             print(f"{item['id']}: {item['messages'][-1]['content'][-70:]!r} -> {text!r}, wanted {item['answer']!r}")
         groups = [(kinds, item["kind"])]
-        if item["kind"] in ("recall_value", "recall_sentence", "recall_chat", "retell"):
+        if item["kind"] in ("recall_value", "recall_sentence", "recall_chat", "recite"):
             groups.append((lengths, f"recall, prompt of {item['prompt_tokens'] // 256 * 256}+ tokens"))
         for table, name in groups:
             entry = table.setdefault(name, {"right": 0, "count": 0})

@@ -61,16 +61,15 @@ def test_list_answers(kind, compute):
 def test_count_answers():
     for item in items_of("count_items"):
         assert int(item["answer"]) == len(listed(item))
-    for item in items_of("count_word"):
-        target = re.search(r"(?:see|word) (\w+):", question(item)).group(1)
-        assert int(item["answer"]) == listed(item).count(target)
 
 
-@pytest.mark.parametrize("kind", ["recall_value", "recall_sentence", "retell", "recall_chat"])
+@pytest.mark.parametrize("kind", ["recall_value", "recall_sentence", "recite", "recall_chat"])
 def test_recalled_text_stands_in_the_prompt(kind):
     for item in items_of(kind):
         prompt = " ".join(m["content"] for m in item["messages"])
         wanted = item["answer"]
+        if kind == "recall_value":
+            wanted = re.sub(r"^The full name is (.*)\.$", r"\1", wanted)
         if kind == "recall_chat":
             wanted = re.sub(r"^(Your name is|You have) (.*)\.$", r"\2", wanted)
         assert wanted in prompt
