@@ -17,7 +17,6 @@ PACKAGES=(
   libfmt-dev
   libedit-dev
   libinih-dev
-  libsentencepiece-dev
   libssl-dev
   libboost-dev
 )
