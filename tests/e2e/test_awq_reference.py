@@ -13,14 +13,14 @@ from awq_reference import verify  # noqa: E402
                                      ("--max-shard", "1MB")])
 def test_every_tensor_equals_numpys(tmp_path, options):
     out = tmp_path / "w4"
-    report = bittern_json("quantize", "-o", out, *options)
+    report = bittern_json("quantize", MINI, "-o", out, *options)
     losses = verify(MINI, out)
     assert {linear["name"]: linear["nmse"] for linear in report["linears"]} == pytest.approx(losses, rel=1e-6)
 
 
 def test_the_reference_notices_one_wrong_code(tmp_path):
     out = tmp_path / "w4"
-    bittern("quantize", "-o", out)
+    bittern("quantize", MINI, "-o", out)
     path = out / "model.safetensors"
     data = bytearray(path.read_bytes())
     data[-1000] ^= 0x10
