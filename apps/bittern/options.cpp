@@ -59,6 +59,10 @@ void add_device_options(CLI::App& command, RunOptions& o) {
       ->group("Device");
   add_option(command, "--isa", o.device.isa, "force a lower instruction set: generic, avx2, avx512, avx512vnni, avx512bf16")
       ->group("Device");
+  add_option(command, "--compute", o.device.compute,
+             "auto: activations stay in 16 or 32 bits; int8: rounded to 8 bits per group, faster, not exact")
+      ->check(CLI::IsMember({"auto", "int8"}))
+      ->group("Device");
   add_option(command, "--kernel", o.device.kernel_pin, "pin a kernel, gemm=NAME; `bittern env` lists them")->group("Device");
   add_option(command, "--deterministic", o.device.deterministic,
              "only kernels whose result for a token does not depend on the rest of the batch")

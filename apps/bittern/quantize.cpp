@@ -13,6 +13,7 @@
 #include "base/sysinfo.h"
 #include "model_source.h"
 #include "options.h"
+#include "quant/report.h"
 #include "table.h"
 #include "verb.h"
 
@@ -62,36 +63,6 @@ class ProgressSink final : public quant::QuantizeSink {
   std::int64_t done_ = 0;
 };
 
-OrderedJson plan_json(const quant::QuantizePlan& plan) {
-  return {{"source", plan.source},
-          {"output", plan.output.string()},
-          {"architecture", plan.architecture},
-          {"scheme", plan.scheme},
-          {"algorithm", plan.algorithm},
-          {"group_size", plan.group_size},
-          {"linears", plan.linears},
-          {"kept", plan.kept},
-          {"parameters", plan.parameters},
-          {"quantized_parameters", plan.quantized_parameters},
-          {"source_bytes", plan.source_bytes},
-          {"output_bytes", plan.output_bytes},
-          {"bits_per_weight", plan.bits_per_weight()},
-          {"bits_per_parameter", plan.bits_per_parameter()},
-          {"peak_bytes", plan.peak_bytes}};
-}
-
-OrderedJson report_json(const quant::QuantizeReport& report) {
-  OrderedJson json = {{"plan", plan_json(report.plan)}, {"nmse", report.nmse}, {"worst", report.worst},
-                      {"seconds", report.seconds},      {"peak_resident_bytes", peak_resident_bytes()},
-                      {"files", report.files},          {"linears", OrderedJson::array()}};
-  for (const quant::LinearReport& linear : report.linears) {
-    json["linears"].push_back({{"name", linear.name}, {"out", linear.out}, {"in", linear.in}, {"nmse", linear.nmse},
-                               {"cosine", linear.cosine}, {"max_abs", linear.max_abs},
-                               {"source_bytes", linear.source_bytes}, {"output_bytes", linear.output_bytes}});
-  }
-  return json;
-}
-
 void print_report(const quant::QuantizeReport& report) {
   Table table({"linear", "shape", "NMSE", "cosine", "max error"});
   char cells[3][32];
@@ -113,14 +84,16 @@ int run_quantize(const QuantizeVerbOptions& options) {
   const auto files = open_model(options.model);
   if (options.dry_run) {
     const quant::QuantizePlan plan = quant::plan_quantize(files, quantize_options);
-    options.json ? static_cast<void>(std::printf("%s\n", plan_json(plan).dump(2).c_str())) : print_plan(plan);
+    options.json ? static_cast<void>(std::printf("%s\n", quant::to_json(plan).dump(2).c_str())) : print_plan(plan);
     return 0;
   }
   ProgressSink sink;
   const quant::QuantizeReport report = quant::quantize(files, quantize_options, sink);
   sink.finish();
   if (options.json) {
-    std::printf("%s\n", report_json(report).dump(2).c_str());
+    Json json = quant::to_json(report);
+    json["peak_resident_bytes"] = peak_resident_bytes();
+    std::printf("%s\n", json.dump(2).c_str());
   } else {
     print_report(report);
   }

@@ -139,6 +139,8 @@ void read_rope_scaling(const Json& scaling, const ModelConfig& config, nn::RopeC
   rope.theta = positive("rope_theta", number_or(scaling, "rope_theta", rope.theta));
   rope.original_max_positions =
       integer_or(scaling, "original_max_position_embeddings", rope.original_max_positions, 1, kMaxPositions);
+  // The reference's dynamic scaling starts at the model's own context, whatever else the file says.
+  if (rope.kind == Kind::dynamic) rope.original_max_positions = config.max_positions;
   const double stretched = static_cast<double>(config.max_positions) / static_cast<double>(rope.original_max_positions);
   const bool needs_factor = rope.kind == Kind::linear || rope.kind == Kind::dynamic || rope.kind == Kind::llama3;
   if (needs_factor && !present(scaling, "factor")) bad_key("rope_scaling.factor", "is missing");
@@ -204,7 +206,10 @@ void read_heads(const Json& json, ModelConfig& config) {
   }
   config.head_dim = static_cast<int>(integer_or(json, "head_dim", config.hidden / config.heads, 1, 4096));
   if (static_cast<std::int64_t>(config.head_dim) * config.heads > kMaxWidth) bad_key("head_dim", "is too large");
-  const double fraction = number_or(json, "partial_rotary_factor", 1.0);
+  double fraction = number_or(json, "partial_rotary_factor", 1.0);
+  if (present(json, "rope_parameters") && json.at("rope_parameters").is_object()) {
+    fraction = number_or(json.at("rope_parameters"), "partial_rotary_factor", fraction);  // transformers 5
+  }
   if (!(fraction > 0 && fraction <= 1)) bad_key("partial_rotary_factor", "must be in (0, 1]");
   config.rotary_dim = static_cast<int>(config.head_dim * fraction);
   if (config.rotary_dim < 2 || config.rotary_dim % 2 != 0) bad_key("head_dim", "must give an even rotary dimension");

@@ -12,6 +12,7 @@ struct MistralLayer : PreNormLayer {
 }  // namespace
 
 std::unique_ptr<Model> make_mistral(ModelConfig config) {
+  if (!config.raw.contains("sliding_window")) config.window = 4096;  // MistralConfig's default; null means none
   use_window_in_all_layers(config);
   return std::make_unique<Decoder<MistralLayer>>(std::move(config));
 }
