@@ -53,6 +53,7 @@ void add_model_argument(CLI::App& command, std::string& model) {
 }
 
 void add_device_options(CLI::App& command, RunOptions& o) {
+  o.device.compute = "auto";
   add_option(command, "--backend", o.backend, "cpu, ref (slow, the oracle of the tests) or cuda")->group("Device");
   add_option(command, "--threads", o.device.threads, "worker threads; 0: the cores this process may use")
       ->check(CLI::Range(0, 4096))

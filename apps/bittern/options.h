@@ -39,7 +39,7 @@ std::int64_t parse_bytes(const std::string& option, const std::string& text);
 struct RunOptions {
   std::string model;  // empty: the embedded model
   std::string backend = "cpu";
-  BackendOptions device{.compute = "auto"};
+  BackendOptions device;
   std::string kv_cache = "auto";
   std::string kv_cache_memory = "auto";
   std::string chat_template;  // file

@@ -74,8 +74,8 @@ TEST(BackendFactoryTest, NamesAreChecked) {
   EXPECT_EQ(make_backend("ref", {})->name(), "ref");
   EXPECT_ERROR(ErrorCode::invalid_argument, "there is no backend 'gpu' (the backends are cpu, cuda, ref)", make_backend("gpu", {}));
   EXPECT_ERROR(ErrorCode::unsupported, "no CUDA backend", make_backend("cuda", {}));
-  EXPECT_ERROR(ErrorCode::invalid_argument, "'avx2' was asked for", make_backend("ref", {0, "avx2", false, ""}));
-  EXPECT_ERROR(ErrorCode::invalid_argument, "no kernels to choose", make_backend("ref", {0, "", false, "gemm=x"}));
+  EXPECT_ERROR(ErrorCode::invalid_argument, "'avx2' was asked for", make_backend("ref", {0, "avx2", false, "", ""}));
+  EXPECT_ERROR(ErrorCode::invalid_argument, "no kernels to choose", make_backend("ref", {0, "", false, "gemm=x", ""}));
 }
 
 TEST(KvFormatTest, NamesReadBack) {
