@@ -1,7 +1,8 @@
-// bench_ops: how close the CPU backend's kernels come to what this machine can do. It measures the limits first (reading
-// memory in 1 to 8 streams per thread, multiply-adds in registers), then linear at the shapes of a 0.5B-parameter model.
-// Each figure is the best of several repeats, spread over time, because other work on the machine only ever slows one down.
-// Usage: bench_ops [limits|decode|prefill|attention]... (default: all). BITTERN_ISA and BITTERN_THREADS apply.
+// bench_ops: how close the CPU backend's kernels come to what this machine can do. It measures the limits first
+// (reading memory in 1 to 8 streams per thread, multiply-adds in registers), then linear at the shapes of a
+// 0.5B-parameter model. Each figure is the best of several repeats, spread over time, because other work on the machine
+// only ever slows one down. Usage: bench_ops [limits|decode|prefill|attention]... (default: all). BITTERN_ISA and
+// BITTERN_THREADS apply.
 #include <fmt/core.h>
 
 #include <algorithm>
@@ -63,9 +64,8 @@ Limits measure_limits(ThreadPool& pool, const cpu::KernelTable& table) {
     limits.read = std::max(limits.read, rate);
   }
   const cpu::Index rounds = 2'000'000;
-  const double t = best_seconds(9, [&] {
-    pool.parallel_for(pool.size(), [&](int, int) { sink = table.limit.multiply_add(rounds); });
-  });
+  const double t = best_seconds(
+      9, [&] { pool.parallel_for(pool.size(), [&](int, int) { sink = table.limit.multiply_add(rounds); }); });
   limits.flops = static_cast<double>(rounds * table.limit.flops_per_round * pool.size()) / t;
   fmt::print("  f32 multiply-add:            {:6.1f} GFLOP/s\n\n", limits.flops / 1e9);
   return limits;
@@ -118,9 +118,10 @@ void run(Backend& backend, Linear& linear, std::int64_t rows) {
                  Tensor::of(linear.x.data(), DType::f32, rows, linear.w->in()), *linear.w, nullptr);
 }
 
-void report_decode(const char* name, const char* format, std::int64_t rows, double bytes, double t, const Limits& limits) {
-  fmt::print("  {:8} {:9} rows {:2}: {:8.1f} us  {:6.1f} GB/s  {:3.0f} % of read\n", name, format, rows, t * 1e6, bytes / t / 1e9,
-             100 * bytes / t / limits.read);
+void report_decode(const char* name, const char* format, std::int64_t rows, double bytes, double t,
+                   const Limits& limits) {
+  fmt::print("  {:8} {:9} rows {:2}: {:8.1f} us  {:6.1f} GB/s  {:3.0f} % of read\n", name, format, rows, t * 1e6,
+             bytes / t / 1e9, 100 * bytes / t / limits.read);
 }
 
 /// One shape with enough copies to pass through more memory than the caches hold.
@@ -150,8 +151,9 @@ void decode_model(Backend& backend, Format format, const Limits& limits) {
   const double t = best_seconds(25, [&] {
     for (Linear& linear : all) run(backend, linear, 1);
   });
-  fmt::print("  whole model, {} + bf16 head: {:.1f} MB, {:.2f} ms per token ({:.0f}/s), {:.1f} GB/s = {:.0f} % of read\n\n",
-             format.name(), bytes / 1e6, t * 1e3, 1 / t, bytes / t / 1e9, 100 * bytes / t / limits.read);
+  fmt::print(
+      "  whole model, {} + bf16 head: {:.1f} MB, {:.2f} ms per token ({:.0f}/s), {:.1f} GB/s = {:.0f} % of read\n\n",
+      format.name(), bytes / 1e6, t * 1e3, 1 / t, bytes / t / 1e9, 100 * bytes / t / limits.read);
 }
 
 void prefill_shape(Backend& backend, const Shape& shape, Format format, std::int64_t rows, const Limits& limits) {
@@ -172,11 +174,14 @@ void decode_attention(Backend& backend, KvFormat format, int context, const Limi
   for (int b = 0; b < blocks * kSequences; ++b) table.push_back(b);
   BatchView batch{kSequences, kSequences, positions, positions, starts, contexts, contexts, table, blocks};
   std::vector<float> q(kSequences * kHeads * kDim, 0.1f), out(q), k(kSequences * kKvHeads * kDim, 0.1f);
-  const auto heads = [](std::vector<float>& data, int n) { return Tensor::of(data.data(), DType::f32, kSequences, n, kDim); };
+  const auto heads = [](std::vector<float>& data, int n) {
+    return Tensor::of(data.data(), DType::f32, kSequences, n, kDim);
+  };
   for (int layer = 0; layer < kLayers; ++layer) {  // touches the pages
     for (int p = 0; p < context; ++p) {
       std::fill(positions.begin(), positions.end(), p);
-      backend.rope_store({heads(q, kHeads), heads(k, kKvHeads), heads(k, kKvHeads), {}, {}, false, layer}, batch, *pool);
+      backend.rope_store({heads(q, kHeads), heads(k, kKvHeads), heads(k, kKvHeads), {}, {}, false, layer}, batch,
+                         *pool);
     }
   }
   const double t = best_seconds(9, [&] {
@@ -185,8 +190,9 @@ void decode_attention(Backend& backend, KvFormat format, int context, const Limi
     }
   });
   const double bytes = static_cast<double>(backend.kv_block_bytes(spec)) * blocks * kSequences;
-  fmt::print("  decode {:5} context {:5} x {}: {:6.0f} us per layer  {:6.1f} GB/s  {:3.0f} % of read\n", kv_format_name(format),
-             context, kSequences, t / kLayers * 1e6, bytes / t / 1e9, 100 * bytes / t / limits.read);
+  fmt::print("  decode {:5} context {:5} x {}: {:6.0f} us per layer  {:6.1f} GB/s  {:3.0f} % of read\n",
+             kv_format_name(format), context, kSequences, t / kLayers * 1e6, bytes / t / 1e9,
+             100 * bytes / t / limits.read);
 }
 
 bool wants(int argc, char** argv, const char* part) {

@@ -1,5 +1,5 @@
-// `bittern chat`: the conversation in a terminal. A line is a message, """ opens and closes a message of several lines, a
-// line that begins with / is a command. Ctrl-C stops the reply; Ctrl-D or /bye ends the chat. From a pipe it reads
+// `bittern chat`: the conversation in a terminal. A line is a message, """ opens and closes a message of several lines,
+// a line that begins with / is a command. Ctrl-C stops the reply; Ctrl-D or /bye ends the chat. From a pipe it reads
 // messages line by line and prints the replies alone.
 #include <bittern/error.h>
 
@@ -103,8 +103,9 @@ class Chat {
   }
 
   void show() {
-    std::printf("model %s (%s) on %s\n%s", model_.files().origin().c_str(), model_.model().config().architecture.c_str(),
-                model_.backend().description().c_str(), session_.settings().c_str());
+    std::printf("model %s (%s) on %s\n%s", model_.files().origin().c_str(),
+                model_.model().config().architecture.c_str(), model_.backend().description().c_str(),
+                session_.settings().c_str());
   }
 
   void stats() {
@@ -150,7 +151,8 @@ std::function<int()> declare_chat(CLI::App& command) {
   options->sampling.params.max_tokens = 512;
   add_model_argument(command, options->run.model);
   add_option(command, "--system", options->system, "system message");
-  add_option(command, "--chat-template", options->run.chat_template, "Jinja file that replaces the model's own")->check(CLI::ExistingFile);
+  add_option(command, "--chat-template", options->run.chat_template, "Jinja file that replaces the model's own")
+      ->check(CLI::ExistingFile);
   add_sampling_options(command, options->sampling);
   add_engine_options(command, options->run);
   add_device_options(command, options->run);

@@ -112,19 +112,21 @@ std::string ChatSession::settings() const {
                 "temperature %g\ntop-k %d\ntop-p %g\nmin-p %g\nrepetition-penalty %g\npresence-penalty %g\n"
                 "frequency-penalty %g\nmax-tokens %d\nseed %lld%s\n",
                 p.temperature, p.top_k, p.top_p, p.min_p, p.repetition_penalty, p.presence_penalty, p.frequency_penalty,
-                p.max_tokens, static_cast<long long>(sampling_.seed), sampling_.seed < 0 ? " (drawn for each reply)" : "");
+                p.max_tokens, static_cast<long long>(sampling_.seed),
+                sampling_.seed < 0 ? " (drawn for each reply)" : "");
   return text + std::string("system ") + (system_.empty() ? "(none)" : system_) + "\n";
 }
 
 std::string ChatSession::last_stats() const {
   if (stats_.prompt_tokens == 0) return {};
   char text[256];
-  std::snprintf(text, sizeof(text),
-                "prompt %ld tokens at %.1f tok/s (first token after %.0f ms), reply %ld tokens at %.1f tok/s, seed %lu, "
-                "conversation %ld tokens",
-                static_cast<long>(stats_.prompt_tokens), stats_.prefill_rate(), stats_.first_token_seconds * 1e3,
-                static_cast<long>(stats_.generated_tokens), stats_.decode_rate(), static_cast<unsigned long>(seed_used_),
-                static_cast<long>(length_));
+  std::snprintf(
+      text, sizeof(text),
+      "prompt %ld tokens at %.1f tok/s (first token after %.0f ms), reply %ld tokens at %.1f tok/s, seed %lu, "
+      "conversation %ld tokens",
+      static_cast<long>(stats_.prompt_tokens), stats_.prefill_rate(), stats_.first_token_seconds * 1e3,
+      static_cast<long>(stats_.generated_tokens), stats_.decode_rate(), static_cast<unsigned long>(seed_used_),
+      static_cast<long>(length_));
   return text;
 }
 

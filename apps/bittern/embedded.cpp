@@ -5,14 +5,17 @@
 #include <span>
 
 // BITTERN_MINI_DIR is the absolute path of models/mini (CMakeLists.txt).
-#define BITTERN_EMBED(symbol, file)                                                       \
-  asm(".pushsection .rodata\n"                                                            \
-      ".balign 64\n"                                                                      \
-      "bittern_embedded_" #symbol "_begin:\n"                                             \
-      ".incbin \"" BITTERN_MINI_DIR "/" file "\"\n"                                       \
-      "bittern_embedded_" #symbol "_end:\n"                                               \
-      ".byte 0\n"                                                                         \
-      ".popsection\n");                                                                   \
+#define BITTERN_EMBED(symbol, file)                                                                     \
+  asm(".pushsection .rodata\n"                                                                          \
+      ".balign 64\n"                                                                                    \
+      "bittern_embedded_" #symbol                                                                       \
+      "_begin:\n"                                                                                       \
+      ".incbin \"" BITTERN_MINI_DIR "/" file                                                            \
+      "\"\n"                                                                                            \
+      "bittern_embedded_" #symbol                                                                       \
+      "_end:\n"                                                                                         \
+      ".byte 0\n"                                                                                       \
+      ".popsection\n");                                                                                 \
   extern "C" const std::byte bittern_embedded_##symbol##_begin[] __attribute__((visibility("hidden"))); \
   extern "C" const std::byte bittern_embedded_##symbol##_end[] __attribute__((visibility("hidden")));
 
@@ -27,13 +30,14 @@ namespace bittern::cli {
 std::shared_ptr<const ModelFiles> embedded_model() {
 #define BITTERN_EMBEDDED_FILE(symbol, file) \
   EmbeddedFile { file, std::span(bittern_embedded_##symbol##_begin, bittern_embedded_##symbol##_end) }
-  return ModelFiles::from_embedded("embedded:mini", {
-                                                        BITTERN_EMBEDDED_FILE(config, "config.json"),
-                                                        BITTERN_EMBEDDED_FILE(generation_config, "generation_config.json"),
-                                                        BITTERN_EMBEDDED_FILE(tokenizer, "tokenizer.json"),
-                                                        BITTERN_EMBEDDED_FILE(tokenizer_config, "tokenizer_config.json"),
-                                                        BITTERN_EMBEDDED_FILE(weights, "model.safetensors"),
-                                                    });
+  return ModelFiles::from_embedded("embedded:mini",
+                                   {
+                                       BITTERN_EMBEDDED_FILE(config, "config.json"),
+                                       BITTERN_EMBEDDED_FILE(generation_config, "generation_config.json"),
+                                       BITTERN_EMBEDDED_FILE(tokenizer, "tokenizer.json"),
+                                       BITTERN_EMBEDDED_FILE(tokenizer_config, "tokenizer_config.json"),
+                                       BITTERN_EMBEDDED_FILE(weights, "model.safetensors"),
+                                   });
 #undef BITTERN_EMBEDDED_FILE
 }
 

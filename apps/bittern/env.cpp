@@ -50,7 +50,9 @@ std::string joined(const Json& list) {
 }
 
 void print_text(const Json& json) {
-  const auto line = [](const char* name, const std::string& value) { std::printf("  %-14s %s\n", name, value.c_str()); };
+  const auto line = [](const char* name, const std::string& value) {
+    std::printf("  %-14s %s\n", name, value.c_str());
+  };
   std::printf("bittern %s\n", json.at("version").get<std::string>().c_str());
   for (const auto& [library, version] : json.at("text").items()) line(library.c_str(), version.get<std::string>());
   line("compiler", "g++ " + json.at("compiler").get<std::string>());

@@ -36,8 +36,8 @@ quant::PplOptions ppl_options(const TextEvalOptions& options, const EvalModel& m
 
 std::string protocol(const quant::PplResult& result) {
   return "context " + std::to_string(result.context) +
-         (result.stride > 0 ? ", stride " + std::to_string(result.stride) : std::string(", second half scored")) + ", " +
-         (result.bos >= 0 ? "BOS " + std::to_string(result.bos) : std::string("no BOS")) + ", " +
+         (result.stride > 0 ? ", stride " + std::to_string(result.stride) : std::string(", second half scored")) +
+         ", " + (result.bos >= 0 ? "BOS " + std::to_string(result.bos) : std::string("no BOS")) + ", " +
          std::to_string(result.windows) + " windows, " + std::to_string(result.tokens) + " tokens scored";
 }
 
@@ -98,7 +98,9 @@ int run_kl(const TextEvalOptions& options) {
   const quant::KlResult result =
       quant::kl_divergence(reference.source(), candidate.source(), ids, ppl_options(options, reference));
   if (options.json) {
-    print({{"reference", reference.description()}, {"candidate", candidate.description()}, {"data", options.data},
+    print({{"reference", reference.description()},
+           {"candidate", candidate.description()},
+           {"data", options.data},
            {"kl", quant::to_json(result)}});
     return 0;
   }
@@ -123,7 +125,8 @@ std::shared_ptr<TextEvalOptions> declare_text_eval(CLI::App& command, const char
 }
 
 void add_stride(CLI::App& command, TextEvalOptions& options) {
-  add_option(command, "--stride", options.stride, "0: llama.cpp's protocol; otherwise Hugging Face's, windows this far apart")
+  add_option(command, "--stride", options.stride,
+             "0: llama.cpp's protocol; otherwise Hugging Face's, windows this far apart")
       ->check(CLI::Range(0, 1 << 30));
 }
 
@@ -138,7 +141,9 @@ std::function<int()> declare_eval(CLI::App& command) {
   CLI::App* nll = command.add_subcommand("nll", "negative log-likelihood of documents, each by itself");
   auto nll_options = declare_text_eval(*nll, "documents to score; 0: all");
   nll_options->context = 0;
-  nll->get_option("--context")->check(CLI::Range(0, 1 << 30))->description("cut documents here; 0: at the model's context");
+  nll->get_option("--context")
+      ->check(CLI::Range(0, 1 << 30))
+      ->description("cut documents here; 0: at the model's context");
   add_option(*nll, "--separator", nll_options->separator, "what stands between documents");
 
   CLI::App* kl = command.add_subcommand("kl", "KL divergence from a reference model on the same text");

@@ -16,7 +16,8 @@ int logit_rows(std::int64_t vocab) {
 
 }  // namespace
 
-EvalModel::EvalModel(const RunOptions& options, const std::string& model, const std::string& kv_cache, std::int64_t context)
+EvalModel::EvalModel(const RunOptions& options, const std::string& model, const std::string& kv_cache,
+                     std::int64_t context)
     : files_(open_model(model)), backend_(make_backend(options.backend, options.device)) {
   model_ = load_model(files_, *backend_);
   tokenizer_ = server::load_tokenizer(*files_);

@@ -1,5 +1,5 @@
-// Tasks with checkable answers. A line of the file is {"kind", "messages" or "prompt", "answer"}; a reply is right when,
-// without surrounding white space, it equals the answer (or one of them, where "answer" is a list).
+// Tasks with checkable answers. A line of the file is {"kind", "messages" or "prompt", "answer"}; a reply is right
+// when, without surrounding white space, it equals the answer (or one of them, where "answer" is a list).
 #include "eval_tasks.h"
 
 #include <bittern/error.h>
@@ -53,7 +53,8 @@ Task parse_task(std::string_view line, const std::string& where) {
     task.prompt = text("prompt", true);
   }
   if (json.contains("answer") && json.at("answer").is_array()) {
-    for (const auto& answer : json.at("answer")) task.answers.push_back(answer.is_string() ? answer.get<std::string>() : answer.dump());
+    for (const auto& answer : json.at("answer"))
+      task.answers.push_back(answer.is_string() ? answer.get<std::string>() : answer.dump());
   } else {
     task.answers.push_back(text("answer", true));
   }
@@ -115,8 +116,14 @@ class TaskRun {
       kinds[kind] = {{"right", score.right}, {"total", score.total}, {"accuracy", score.accuracy()}};
     }
     const Score sum = total();
-    return {{"accuracy", sum.accuracy()}, {"interval", wilson_half_width(sum)}, {"right", sum.right}, {"total", sum.total},
-            {"kinds", kinds}, {"prompt_tokens", prompt_tokens_}, {"generated_tokens", generated_tokens_}, {"seconds", seconds_},
+    return {{"accuracy", sum.accuracy()},
+            {"interval", wilson_half_width(sum)},
+            {"right", sum.right},
+            {"total", sum.total},
+            {"kinds", kinds},
+            {"prompt_tokens", prompt_tokens_},
+            {"generated_tokens", generated_tokens_},
+            {"seconds", seconds_},
             {"wrong", wrong_}};
   }
 
@@ -130,16 +137,19 @@ class TaskRun {
     for (const auto& [kind, score] : scores_) row(kind, score);
     const Score sum = total();
     row("all", sum);
-    std::printf("%s  95 %% interval of all: +/- %.1f; %ld prompt and %ld generated tokens in %.1f s\n", table.text().c_str(),
-                100 * wilson_half_width(sum), static_cast<long>(prompt_tokens_), static_cast<long>(generated_tokens_), seconds_);
+    std::printf("%s  95 %% interval of all: +/- %.1f; %ld prompt and %ld generated tokens in %.1f s\n",
+                table.text().c_str(), 100 * wilson_half_width(sum), static_cast<long>(prompt_tokens_),
+                static_cast<long>(generated_tokens_), seconds_);
     if (!options_.show_wrong) return;
-    for (const auto& wrong : wrong_) std::printf("%s\n", wrong.dump(-1, ' ', false, OrderedJson::error_handler_t::replace).c_str());
+    for (const auto& wrong : wrong_)
+      std::printf("%s\n", wrong.dump(-1, ' ', false, OrderedJson::error_handler_t::replace).c_str());
   }
 
  private:
   std::unique_ptr<server::TextGeneration> submit(const Task& task) {
     server::TextRequest request;
-    request.request.prompt = task.messages.is_null() ? model_.encode_prompt(task.prompt) : model_.encode_chat(task.messages);
+    request.request.prompt =
+        task.messages.is_null() ? model_.encode_prompt(task.prompt) : model_.encode_chat(task.messages);
     request.request.sampling.temperature = 0;
     request.request.sampling.max_tokens = options_.max_tokens;
     return std::make_unique<server::TextGeneration>(model_, std::move(request));
@@ -199,7 +209,9 @@ int run_tasks(const TaskOptions& options) {
 std::function<int()> declare_eval_tasks(CLI::App& command) {
   auto options = std::make_shared<TaskOptions>();
   add_model_argument(command, options->run.model);
-  add_option(command, "--data", options->data, "JSON lines with kind, messages or prompt, and answer")->required()->check(CLI::ExistingFile);
+  add_option(command, "--data", options->data, "JSON lines with kind, messages or prompt, and answer")
+      ->required()
+      ->check(CLI::ExistingFile);
   add_option(command, "--limit", options->limit, "tasks to ask; 0: all")->check(CLI::Range(0, 1 << 30));
   add_option(command, "--max-tokens", options->max_tokens, "longest answer")->check(CLI::Range(1, 1 << 20));
   add_option(command, "--show-wrong", options->show_wrong, "print the wrong answers");

@@ -1,5 +1,5 @@
-// `bittern generate`: one prompt in, its completion out, streamed to standard output. With a chat template the prompt is
-// a user's message unless --raw is given.
+// `bittern generate`: one prompt in, its completion out, streamed to standard output. With a chat template the prompt
+// is a user's message unless --raw is given.
 #include <bittern/error.h>
 
 #include <unistd.h>
@@ -38,10 +38,12 @@ std::string read_prompt(const GenerateOptions& options) {
   return {std::istreambuf_iterator<char>(std::cin), {}};
 }
 
-std::vector<std::int32_t> encode(server::LoadedModel& model, const GenerateOptions& options, const std::string& prompt) {
+std::vector<std::int32_t> encode(server::LoadedModel& model, const GenerateOptions& options,
+                                 const std::string& prompt) {
   if (options.raw || !model.has_chat_template()) {
     if (!options.system.empty()) {
-      throw Error(ErrorCode::invalid_argument, "--system needs a chat template", options.raw ? "leave out --raw" : "give --chat-template FILE");
+      throw Error(ErrorCode::invalid_argument, "--system needs a chat template",
+                  options.raw ? "leave out --raw" : "give --chat-template FILE");
     }
     return model.encode_prompt(prompt);
   }
@@ -59,7 +61,9 @@ struct SampleResult {
 };
 
 // The token's own bytes, which need not be whole characters; dump() replaces what is not UTF-8.
-std::string token_text(const text::Tokenizer& tokenizer, std::int32_t id) { return tokenizer.token_bytes(id).value_or(""); }
+std::string token_text(const text::Tokenizer& tokenizer, std::int32_t id) {
+  return tokenizer.token_bytes(id).value_or("");
+}
 
 OrderedJson token_json(const TokenEvent& token, const text::Tokenizer& tokenizer) {
   OrderedJson json = {{"id", token.token}, {"token", token_text(tokenizer, token.token)}, {"logprob", token.logprob}};
@@ -71,7 +75,8 @@ OrderedJson token_json(const TokenEvent& token, const text::Tokenizer& tokenizer
 }
 
 OrderedJson sample_json(const SampleResult& sample, const GenerateOptions& options, const text::Tokenizer& tokenizer) {
-  OrderedJson json = {{"text", sample.text}, {"finish_reason", finish_name(sample.finish)}, {"token_ids", OrderedJson::array()}};
+  OrderedJson json = {
+      {"text", sample.text}, {"finish_reason", finish_name(sample.finish)}, {"token_ids", OrderedJson::array()}};
   for (const TokenEvent& token : sample.tokens) json["token_ids"].push_back(token.token);
   if (!sample.stop.empty()) json["stop"] = sample.stop;
   if (!sample.error.empty()) json["error"] = sample.error;
@@ -83,7 +88,8 @@ OrderedJson sample_json(const SampleResult& sample, const GenerateOptions& optio
 }
 
 OrderedJson memory_json(const MemoryPlan& plan) {
-  return {{"weights", plan.weights}, {"kv_cache", plan.kv_total()}, {"kv_format", plan.kv_format}, {"step", plan.arena}};
+  return {
+      {"weights", plan.weights}, {"kv_cache", plan.kv_total()}, {"kv_format", plan.kv_format}, {"step", plan.arena}};
 }
 
 void print_json(const std::vector<SampleResult>& samples, const server::TextGeneration& generation,
@@ -178,9 +184,11 @@ std::function<int()> declare_generate(CLI::App& command) {
   add_option(command, "--prompt-file", options->prompt_file, "read the prompt from a file")->check(CLI::ExistingFile);
   add_option(command, "--system", options->system, "system message");
   add_option(command, "--raw", options->raw, "complete the text as it is, without the chat template");
-  add_option(command, "--chat-template", options->run.chat_template, "Jinja file that replaces the model's own")->check(CLI::ExistingFile);
+  add_option(command, "--chat-template", options->run.chat_template, "Jinja file that replaces the model's own")
+      ->check(CLI::ExistingFile);
   add_option(command, "--n", options->n, "how many samples")->check(CLI::Range(1, 128));
-  add_option(command, "--logprobs", options->logprobs, "with --json: log-probabilities, and this many alternatives a token")
+  add_option(command, "--logprobs", options->logprobs,
+             "with --json: log-probabilities, and this many alternatives a token")
       ->check(CLI::Range(-1, 100));
   add_option(command, "--json", options->json, "print one JSON document at the end");
   add_option(command, "--stats", options->stats, "print counts and speeds to standard error");

@@ -5,8 +5,8 @@
 
 namespace bittern::cli {
 
-/// From construction to destruction SIGINT sets the flag instead of ending the program. Guards nest: the inner one starts
-/// with the flag cleared and gives the signal back to the outer one.
+/// From construction to destruction SIGINT sets the flag instead of ending the program. Guards nest: the inner one
+/// starts with the flag cleared and gives the signal back to the outer one.
 class InterruptGuard {
  public:
   InterruptGuard();

@@ -81,6 +81,7 @@ int main(int argc, char** argv) {
   } catch (const Error& error) {
     return report(error);
   } catch (const std::exception& error) {
-    return report(Error(ErrorCode::internal, error.what(), "this is a bug of Bittern; please report it with the command"));
+    return report(
+        Error(ErrorCode::internal, error.what(), "this is a bug of Bittern; please report it with the command"));
   }
 }

@@ -27,7 +27,8 @@ std::unique_ptr<server::LoadedModel> load(const RunOptions& options) {
   std::unique_ptr<Progress> progress;
   std::int64_t shown = 0;
   load_options.load.progress = [&](std::int64_t done, std::int64_t total) {
-    if (!progress) progress = std::make_unique<Progress>("loading", static_cast<std::uint64_t>(total), Progress::Unit::bytes);
+    if (!progress)
+      progress = std::make_unique<Progress>("loading", static_cast<std::uint64_t>(total), Progress::Unit::bytes);
     progress->advance(static_cast<std::uint64_t>(done - shown));
     shown = done;
   };

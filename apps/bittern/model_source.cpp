@@ -33,7 +33,8 @@ fs::path hub_snapshot(const std::string& id) {
   const fs::path root = hub_cache() / folder;
   std::string commit;
   std::ifstream(root / "refs" / "main") >> commit;
-  const bool is_name = !commit.empty() && commit.find('/') == std::string::npos && commit.find("..") == std::string::npos;
+  const bool is_name =
+      !commit.empty() && commit.find('/') == std::string::npos && commit.find("..") == std::string::npos;
   const fs::path snapshot = root / "snapshots" / commit;
   std::error_code ignored;
   return is_name && fs::is_directory(snapshot, ignored) ? snapshot : fs::path();
@@ -50,8 +51,10 @@ std::shared_ptr<const ModelFiles> open_model(const std::string& model) {
                 "give the directory that holds config.json and the .safetensors files");
   }
   if (const fs::path snapshot = hub_snapshot(model); !snapshot.empty()) return ModelFiles::from_directory(snapshot);
-  throw Error(ErrorCode::not_found, "no model '" + model + "': it is not a directory, and the cache " + hub_cache().string() + " does not hold it",
-              "give a directory with config.json, or no MODEL for the embedded model");
+  throw Error(
+      ErrorCode::not_found,
+      "no model '" + model + "': it is not a directory, and the cache " + hub_cache().string() + " does not hold it",
+      "give a directory with config.json, or no MODEL for the embedded model");
 }
 
 }  // namespace bittern::cli

@@ -19,7 +19,8 @@ std::string environment_name(std::string_view flag) {
 
 std::int64_t parse_bytes(const std::string& option, const std::string& text) {
   const auto refuse = [&]() -> std::int64_t {
-    throw Error(ErrorCode::invalid_argument, option + ": '" + text + "' is not a size", "write 800MiB, 2GiB or a number of bytes");
+    throw Error(ErrorCode::invalid_argument, option + ": '" + text + "' is not a size",
+                "write 800MiB, 2GiB or a number of bytes");
   };
   double number = 0;
   const auto [end, status] = std::from_chars(text.data(), text.data() + text.size(), number);
@@ -58,21 +59,25 @@ void add_device_options(CLI::App& command, RunOptions& o) {
   add_option(command, "--threads", o.device.threads, "worker threads; 0: the cores this process may use")
       ->check(CLI::Range(0, 4096))
       ->group("Device");
-  add_option(command, "--isa", o.device.isa, "force a lower instruction set: generic, avx2, avx512, avx512vnni, avx512bf16")
+  add_option(command, "--isa", o.device.isa,
+             "force a lower instruction set: generic, avx2, avx512, avx512vnni, avx512bf16")
       ->group("Device");
   add_option(command, "--compute", o.device.compute,
              "auto: activations stay in 16 or 32 bits; int8: rounded to 8 bits per group, faster, not exact")
       ->check(CLI::IsMember({"auto", "int8"}))
       ->group("Device");
-  add_option(command, "--kernel", o.device.kernel_pin, "pin a kernel, gemm=NAME; `bittern env` lists them")->group("Device");
+  add_option(command, "--kernel", o.device.kernel_pin, "pin a kernel, gemm=NAME; `bittern env` lists them")
+      ->group("Device");
   add_option(command, "--deterministic", o.device.deterministic,
              "only kernels whose result for a token does not depend on the rest of the batch")
       ->group("Device");
 }
 
 void add_engine_options(CLI::App& command, RunOptions& o) {
-  add_option(command, "--kv-cache", o.kv_cache, "format of the KV cache: auto, f32, f16, bf16, int8, int4")->group("Memory");
-  add_option(command, "--kv-cache-memory", o.kv_cache_memory, "size of the KV cache, such as 512MiB; auto: from the context")
+  add_option(command, "--kv-cache", o.kv_cache, "format of the KV cache: auto, f32, f16, bf16, int8, int4")
+      ->group("Memory");
+  add_option(command, "--kv-cache-memory", o.kv_cache_memory,
+             "size of the KV cache, such as 512MiB; auto: from the context")
       ->group("Memory");
   add_option(command, "--context", o.engine.context, "longest sequence in tokens; 0: what the model was made for")
       ->check(CLI::Range(0, 1 << 30))
@@ -83,7 +88,9 @@ void add_engine_options(CLI::App& command, RunOptions& o) {
   add_option(command, "--max-step-tokens", o.engine.max_step_tokens, "tokens of one step, the chunk of a long prompt")
       ->check(CLI::Range(1, 1 << 20))
       ->group("Memory");
-  add_option(command, "--block-tokens", o.engine.block_tokens, "tokens of one KV block")->check(CLI::Range(1, 4096))->group("Memory");
+  add_option(command, "--block-tokens", o.engine.block_tokens, "tokens of one KV block")
+      ->check(CLI::Range(1, 4096))
+      ->group("Memory");
 }
 
 SamplingParams SamplingOptions::resolved() const {
@@ -109,12 +116,17 @@ void add_sampling_options(CLI::App& command, SamplingOptions& o) {
   const char* group = "Sampling";
   add_option(command, "--temperature", p.temperature, "0: always the most likely token")->group(group);
   add_option(command, "--top-k", p.top_k, "keep the k most likely tokens; 0: off")->group(group);
-  add_option(command, "--top-p", p.top_p, "keep the most likely tokens that together have this probability")->group(group);
-  add_option(command, "--min-p", p.min_p, "drop tokens below this fraction of the most likely one's probability")->group(group);
-  add_option(command, "--repetition-penalty", p.repetition_penalty, "divides the logits of tokens seen in prompt or output")
+  add_option(command, "--top-p", p.top_p, "keep the most likely tokens that together have this probability")
       ->group(group);
-  add_option(command, "--presence-penalty", p.presence_penalty, "subtracted once for every token seen in the output")->group(group);
-  add_option(command, "--frequency-penalty", p.frequency_penalty, "subtracted for each time a token was seen in the output")
+  add_option(command, "--min-p", p.min_p, "drop tokens below this fraction of the most likely one's probability")
+      ->group(group);
+  add_option(command, "--repetition-penalty", p.repetition_penalty,
+             "divides the logits of tokens seen in prompt or output")
+      ->group(group);
+  add_option(command, "--presence-penalty", p.presence_penalty, "subtracted once for every token seen in the output")
+      ->group(group);
+  add_option(command, "--frequency-penalty", p.frequency_penalty,
+             "subtracted for each time a token was seen in the output")
       ->group(group);
   add_option(command, "--logit-bias", o.logit_bias, "ID=BIAS added to a token's logit; may be repeated")->group(group);
   add_option(command, "--seed", o.seed, "same seed, same answer; negative: drawn and reported")->group(group);

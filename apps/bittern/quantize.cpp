@@ -49,7 +49,8 @@ class ProgressSink final : public quant::QuantizeSink {
  public:
   void plan(const quant::QuantizePlan& plan) override { print_plan(plan); }
   void progress(const quant::QuantizeProgress& p) override {
-    if (!bar_) bar_ = std::make_unique<Progress>("quantizing", static_cast<std::uint64_t>(p.total), Progress::Unit::bytes);
+    if (!bar_)
+      bar_ = std::make_unique<Progress>("quantizing", static_cast<std::uint64_t>(p.total), Progress::Unit::bytes);
     bar_->set_note("layer " + std::to_string(p.layer) + "/" + std::to_string(p.layers));
     bar_->advance(static_cast<std::uint64_t>(p.done - done_));
     done_ = p.done;
@@ -70,10 +71,11 @@ void print_report(const quant::QuantizeReport& report) {
     std::snprintf(cells[0], sizeof(cells[0]), "%.5f", linear.nmse);
     std::snprintf(cells[1], sizeof(cells[1]), "%.5f", linear.cosine);
     std::snprintf(cells[2], sizeof(cells[2]), "%.4f", linear.max_abs);
-    table.row({linear.name, std::to_string(linear.out) + " x " + std::to_string(linear.in), cells[0], cells[1], cells[2]});
+    table.row(
+        {linear.name, std::to_string(linear.out) + " x " + std::to_string(linear.in), cells[0], cells[1], cells[2]});
   }
-  std::printf("%s\n  all: NMSE %.5f, worst %s\n  wrote %s in %.1f s; peak memory of the process %s\n", table.text().c_str(),
-              report.nmse, report.worst.c_str(), report.plan.output.c_str(), report.seconds,
+  std::printf("%s\n  all: NMSE %.5f, worst %s\n  wrote %s in %.1f s; peak memory of the process %s\n",
+              table.text().c_str(), report.nmse, report.worst.c_str(), report.plan.output.c_str(), report.seconds,
               human_bytes(peak_resident_bytes()).c_str());
 }
 
@@ -119,7 +121,8 @@ std::function<int()> declare_quantize(CLI::App& command) {
   add_option(command, "--skip", q.skip, "linears to leave as they are: a name, or re:REGEX; may be repeated");
   add_option(command, "--overwrite", q.overwrite, "replace the output when it is a checkpoint");
   add_option(command, "--max-shard", options->max_shard, "cut larger checkpoints into files of about this size");
-  add_option(command, "--threads", q.threads, "worker threads; 0: the cores this process may use")->check(CLI::Range(0, 4096));
+  add_option(command, "--threads", q.threads, "worker threads; 0: the cores this process may use")
+      ->check(CLI::Range(0, 4096));
   add_option(command, "--dry-run", options->dry_run, "print the plan and stop");
   add_option(command, "--json", options->json, "print JSON");
   return [options] { return run_quantize(*options); };

@@ -38,7 +38,8 @@ std::string part_name(const std::string& leaf) {
 
 class Inventory final : public nn::Visitor {
  public:
-  Inventory(const Checkpoint& checkpoint, const Json& quantization) : checkpoint_(checkpoint), quantization_(quantization) {}
+  Inventory(const Checkpoint& checkpoint, const Json& quantization)
+      : checkpoint_(checkpoint), quantization_(quantization) {}
 
   void linear(const std::string& name, nn::Linear& linear) override {
     add(name, linear.in() * linear.out() + (linear.has_bias() ? linear.out() : 0));
@@ -62,7 +63,8 @@ class Inventory final : public nn::Visitor {
     for (const TensorEntry& entry : checkpoint_.entries()) {
       if (!entry.name.starts_with(leaf + ".")) continue;
       part.bytes += static_cast<std::int64_t>(entry.bytes);
-      if (entry.name == leaf + ".weight") ++part.formats[entry.dtype ? std::string(dtype_name(*entry.dtype)) : "unknown"];
+      if (entry.name == leaf + ".weight")
+        ++part.formats[entry.dtype ? std::string(dtype_name(*entry.dtype)) : "unknown"];
       if (entry.name == leaf + ".qweight") ++part.formats[quantized_format()];
     }
   }
@@ -96,14 +98,23 @@ Json report(const ModelFiles& files) {
   Inventory inventory(*checkpoint, config.quantization);
   model->visit(inventory);
 
-  Json json = {{"model", files.origin()},         {"architecture", config.architecture}, {"layers", config.layers},
-               {"hidden", config.hidden},         {"heads", config.heads},               {"kv_heads", config.kv_heads},
-               {"head_dim", config.head_dim},     {"ffn", config.ffn},                   {"vocab", config.vocab},
-               {"context", config.max_positions}, {"tied_embeddings", config.tied_embeddings},
-               {"parts", Json::array()},          {"kv_bytes_per_token", kv_json(config)}};
+  Json json = {{"model", files.origin()},
+               {"architecture", config.architecture},
+               {"layers", config.layers},
+               {"hidden", config.hidden},
+               {"heads", config.heads},
+               {"kv_heads", config.kv_heads},
+               {"head_dim", config.head_dim},
+               {"ffn", config.ffn},
+               {"vocab", config.vocab},
+               {"context", config.max_positions},
+               {"tied_embeddings", config.tied_embeddings},
+               {"parts", Json::array()},
+               {"kv_bytes_per_token", kv_json(config)}};
   std::int64_t parameters = 0, bytes = 0;
   for (const auto& [name, part] : inventory.parts) {
-    json["parts"].push_back({{"name", name}, {"parameters", part.parameters}, {"bytes", part.bytes}, {"format", formats_text(part)}});
+    json["parts"].push_back(
+        {{"name", name}, {"parameters", part.parameters}, {"bytes", part.bytes}, {"format", formats_text(part)}});
     parameters += part.parameters;
     bytes += part.bytes;
   }
@@ -116,12 +127,14 @@ Json report(const ModelFiles& files) {
 void print_text(const Json& json) {
   const auto number = [&](const char* key) { return json.at(key).get<std::int64_t>(); };
   std::printf("%s\n", json.at("model").get<std::string>().c_str());
-  std::printf("  %s, %s parameters, %s on disk (%.2f bits per weight)\n", json.at("architecture").get<std::string>().c_str(),
-              human_count(static_cast<std::uint64_t>(number("parameters"))).c_str(),
-              human_bytes(static_cast<std::uint64_t>(number("bytes"))).c_str(), json.at("bits_per_weight").get<double>());
+  std::printf(
+      "  %s, %s parameters, %s on disk (%.2f bits per weight)\n", json.at("architecture").get<std::string>().c_str(),
+      human_count(static_cast<std::uint64_t>(number("parameters"))).c_str(),
+      human_bytes(static_cast<std::uint64_t>(number("bytes"))).c_str(), json.at("bits_per_weight").get<double>());
   std::printf("  %ld layers, hidden %ld, %ld heads of %ld, %ld KV heads, ffn %ld, vocabulary %ld, context %ld%s\n\n",
-              number("layers"), number("hidden"), number("heads"), number("head_dim"), number("kv_heads"), number("ffn"),
-              number("vocab"), number("context"), json.at("tied_embeddings").get<bool>() ? ", tied embeddings" : "");
+              number("layers"), number("hidden"), number("heads"), number("head_dim"), number("kv_heads"),
+              number("ffn"), number("vocab"), number("context"),
+              json.at("tied_embeddings").get<bool>() ? ", tied embeddings" : "");
   Table table({"part", "parameters", "format", "bytes"});
   for (const Json& part : json.at("parts")) {
     table.row({part.at("name").get<std::string>(), human_count(part.at("parameters").get<std::uint64_t>()),
@@ -129,8 +142,9 @@ void print_text(const Json& json) {
   }
   std::printf("%s\n", table.text().c_str());
   const Json& kv = json.at("kv_bytes_per_token");
-  std::printf("  KV cache per token: bf16 %s, int8 %s, int4 %s\n", human_bytes(kv.at("bf16").get<std::uint64_t>()).c_str(),
-              human_bytes(kv.at("int8").get<std::uint64_t>()).c_str(), human_bytes(kv.at("int4").get<std::uint64_t>()).c_str());
+  std::printf(
+      "  KV cache per token: bf16 %s, int8 %s, int4 %s\n", human_bytes(kv.at("bf16").get<std::uint64_t>()).c_str(),
+      human_bytes(kv.at("int8").get<std::uint64_t>()).c_str(), human_bytes(kv.at("int4").get<std::uint64_t>()).c_str());
 }
 
 struct ShowOptions {

@@ -3,7 +3,6 @@
 
 #include <algorithm>
 
-
 namespace bittern::cli {
 
 std::string Table::text() const {

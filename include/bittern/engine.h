@@ -1,6 +1,6 @@
 // Engine: continuous batching over a paged KV cache on one thread of its own. submit() joins a Request to the batch and
-// returns a TokenStream to read its tokens from; overload is refused at submit, cancelling frees blocks in the same step.
-// It does not know text: stop strings are matched by the caller, which then cancels.
+// returns a TokenStream to read its tokens from; overload is refused at submit, cancelling frees blocks in the same
+// step. It does not know text: stop strings are matched by the caller, which then cancels.
 #pragma once
 
 #include <bittern/request.h>
@@ -18,15 +18,15 @@ class Backend;
 class Model;
 
 struct EngineOptions {
-  std::string kv_cache = "auto";      // auto | f32 | f16 | bf16 | int8 | int4; auto: bf16, on the ref backend f32
-  std::int64_t kv_cache_bytes = 0;    // 0: as many blocks as max_sequences * context need, within half of free memory
+  std::string kv_cache = "auto";    // auto | f32 | f16 | bf16 | int8 | int4; auto: bf16, on the ref backend f32
+  std::int64_t kv_cache_bytes = 0;  // 0: as many blocks as max_sequences * context need, within half of free memory
   int block_tokens = 64;
   /// Longest sequence, prompt and output. 0: what the model was made for, or what the blocks hold if that is less (the
   /// plan says which); a number that does not fit is refused.
   std::int64_t context = 0;
-  int max_sequences = 16;             // sequences of one step
-  int max_step_tokens = 512;          // tokens of one step: the chunk of chunked prefill; at least max_sequences
-  int max_queued = 1024;              // waiting requests beyond which submit refuses
+  int max_sequences = 16;     // sequences of one step
+  int max_step_tokens = 512;  // tokens of one step: the chunk of chunked prefill; at least max_sequences
+  int max_queued = 1024;      // waiting requests beyond which submit refuses
 };
 
 /// Bytes of each part, computed before anything is allocated.

@@ -18,16 +18,16 @@ class ModelFiles;
 namespace bittern::quant {
 
 struct QuantizeOptions {
-  std::string scheme = "w4a16";    // a name of schemes()
-  std::string algorithm = "rtn";   // a name of algorithms()
-  std::int64_t group_size = 128;   // inputs that share a scale: 32, 64, 128, or -1 for one group per output row
+  std::string scheme = "w4a16";   // a name of schemes()
+  std::string algorithm = "rtn";  // a name of algorithms()
+  std::int64_t group_size = 128;  // inputs that share a scale: 32, 64, 128, or -1 for one group per output row
   /// Linears to leave as they are. "down_proj", "mlp.down_proj" or "model.layers.0": every linear whose name has these
   /// components in a row. "re:REGEX": every linear whose name the ECMAScript expression matches from its start.
   std::vector<std::string> skip;
-  std::filesystem::path output;    // directory to make
-  bool overwrite = false;          // replace `output` when it is a checkpoint
+  std::filesystem::path output;                  // directory to make
+  bool overwrite = false;                        // replace `output` when it is a checkpoint
   std::int64_t max_shard_bytes = 5'000'000'000;  // larger checkpoints are cut into files of about this size
-  int threads = 0;                 // 0: the cores this process may use
+  int threads = 0;                               // 0: the cores this process may use
 };
 
 /// A row of the tables of schemes and algorithms, for help texts.
@@ -44,22 +44,23 @@ std::vector<Choice> algorithms();
 struct QuantizePlan {
   std::string scheme, algorithm;
   std::int64_t group_size = 0;
-  std::string source;                // where the model comes from
+  std::string source;  // where the model comes from
   std::filesystem::path output;
   std::string architecture;
   int layers = 0;
-  int linears = 0;                   // that will be quantized
-  std::vector<std::string> kept;     // modules that stay as they are: head, embeddings and --skip
-  std::int64_t parameters = 0;       // of the whole checkpoint
+  int linears = 0;                // that will be quantized
+  std::vector<std::string> kept;  // modules that stay as they are: head, embeddings and --skip
+  std::int64_t parameters = 0;    // of the whole checkpoint
   std::int64_t quantized_parameters = 0;
-  std::int64_t source_bytes = 0;     // tensors on disk now
-  std::int64_t output_bytes = 0;     // tensors on disk afterwards
+  std::int64_t source_bytes = 0;                                        // tensors on disk now
+  std::int64_t output_bytes = 0;                                        // tensors on disk afterwards
   std::int64_t quantized_source_bytes = 0, quantized_output_bytes = 0;  // the part of the quantized linears
   /// Most memory resident at once, beside the program itself: the largest step of the stream, mapped files included.
   std::int64_t peak_bytes = 0;
   std::string peak_at;               // the layer or tensor that needs it
   std::int64_t free_disk_bytes = 0;  // where the output goes
-  /// Directories that runs to the same output left when they were killed (or are writing now); safe to delete if none is.
+  /// Directories that runs to the same output left when they were killed (or are writing now); safe to delete if none
+  /// is.
   std::vector<std::filesystem::path> leftovers;
 
   /// Bits stored per quantized weight, scales and zeros included.
@@ -69,9 +70,9 @@ struct QuantizePlan {
 };
 
 struct QuantizeProgress {
-  std::string_view stage;      // the linear or tensor just finished
-  int layer = 0, layers = 0;   // decoder layers finished, of all
-  std::int64_t done = 0;       // bytes of the source handled
+  std::string_view stage;     // the linear or tensor just finished
+  int layer = 0, layers = 0;  // decoder layers finished, of all
+  std::int64_t done = 0;      // bytes of the source handled
   std::int64_t total = 0;
 };
 
@@ -102,7 +103,7 @@ struct QuantizeReport {
   double nmse = 0;                    // over all quantized weights together
   std::string worst;                  // the linear with the largest nmse
   double seconds = 0;
-  std::vector<std::string> files;     // written into the output, sorted
+  std::vector<std::string> files;  // written into the output, sorted
 };
 
 /// Checks everything that can be known from headers. Errors name the thing, the reason and what to do:

@@ -24,32 +24,32 @@ class TokenMask {
 /// Sampling, in the order it is applied: logit_bias, penalties, min_tokens and mask, temperature, top_k, top_p, min_p.
 /// Ranges are checked by Engine::submit, which names the field (docs/sampling.md).
 struct SamplingParams {
-  double temperature = 1.0;         // 0: greedy; otherwise up to 100
-  int top_k = 0;                    // 0: off
-  double top_p = 1.0;               // (0, 1]
-  double min_p = 0.0;               // [0, 1]
-  double repetition_penalty = 1.0;  // [0.01, 100]; over prompt and output (CTRL)
-  double presence_penalty = 0.0;    // [-2, 2]; over output (OpenAI)
-  double frequency_penalty = 0.0;   // [-2, 2]; over output (OpenAI)
+  double temperature = 1.0;                  // 0: greedy; otherwise up to 100
+  int top_k = 0;                             // 0: off
+  double top_p = 1.0;                        // (0, 1]
+  double min_p = 0.0;                        // [0, 1]
+  double repetition_penalty = 1.0;           // [0.01, 100]; over prompt and output (CTRL)
+  double presence_penalty = 0.0;             // [-2, 2]; over output (OpenAI)
+  double frequency_penalty = 0.0;            // [-2, 2]; over output (OpenAI)
   std::map<std::int32_t, float> logit_bias;  // [-100, 100]
-  std::optional<std::uint64_t> seed;  // absent: drawn at submit and reported
-  int max_tokens = 256;               // > 0; clipped to the context, which is reported as finish reason length
-  int min_tokens = 0;  // at most max_tokens; end tokens and stop_ids cannot be drawn before
+  std::optional<std::uint64_t> seed;         // absent: drawn at submit and reported
+  int max_tokens = 256;                      // > 0; clipped to the context, which is reported as finish reason length
+  int min_tokens = 0;                        // at most max_tokens; end tokens and stop_ids cannot be drawn before
   bool ignore_eos = false;
   std::vector<std::int32_t> stop_ids;  // beside the model's own end tokens
   /// -1: none; otherwise how many alternatives beside the chosen token, at most 100. They are the model's own
   /// log-probabilities: log-softmax of its logits before any step of sampling.
   int logprobs = -1;
-  int prompt_logprobs = -1;            // likewise for the tokens of the prompt
+  int prompt_logprobs = -1;  // likewise for the tokens of the prompt
 };
 
 struct Request {
   std::vector<std::int32_t> prompt;  // at least one token
   SamplingParams sampling;
-  int n = 1;                       // independent samples of the same prompt, at most 128
-  int priority = 0;                // larger runs first
+  int n = 1;                        // independent samples of the same prompt, at most 128
+  int priority = 0;                 // larger runs first
   std::shared_ptr<TokenMask> mask;  // n == 1 only
-  std::string id;                  // for logs
+  std::string id;                   // for logs
 };
 
 enum class FinishReason : std::uint8_t { none, stop, length, cancelled, failed };
@@ -63,11 +63,11 @@ struct TokenLogprob {
 struct TokenEvent {
   int sample = 0;
   std::int32_t token = -1;
-  float logprob = 0;                   // of `token`, when asked for
-  std::vector<TokenLogprob> top;       // most likely first, when asked for
+  float logprob = 0;              // of `token`, when asked for
+  std::vector<TokenLogprob> top;  // most likely first, when asked for
   FinishReason finish = FinishReason::none;
-  std::int32_t stop_token = -1;        // finish == stop: the end token that was drawn; it is not an event of its own
-  std::string error;                   // finish == failed
+  std::int32_t stop_token = -1;  // finish == stop: the end token that was drawn; it is not an event of its own
+  std::string error;             // finish == failed
 };
 
 }  // namespace bittern

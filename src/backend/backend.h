@@ -91,18 +91,18 @@ struct BatchView {
 /// q, k, v are (tokens, heads, head_dim) views; k and v have kv_heads heads.
 struct RopeStoreArgs {
   Tensor q, k, v;
-  Tensor cos, sin;     // f32 (tokens, rotary_dim / 2), already scaled by the attention factor; rank 0: no rotation
+  Tensor cos, sin;  // f32 (tokens, rotary_dim / 2), already scaled by the attention factor; rank 0: no rotation
   bool interleaved = false;  // pairs (2i, 2i+1) instead of (i, i + rotary_dim/2)
   int layer = 0;
 };
 
 struct AttentionArgs {
-  Tensor q;            // (tokens, q_heads, head_dim), rotated
-  Tensor out;          // (tokens, q_heads, head_dim)
+  Tensor q;    // (tokens, q_heads, head_dim), rotated
+  Tensor out;  // (tokens, q_heads, head_dim)
   int layer = 0;
-  float scale = 0;     // multiplies q.k
-  float softcap = 0;   // 0: none; otherwise scores become softcap * tanh(score / softcap)
-  int window = 0;      // 0: all; otherwise a query sees itself and the window-1 tokens before it
+  float scale = 0;    // multiplies q.k
+  float softcap = 0;  // 0: none; otherwise scores become softcap * tanh(score / softcap)
+  int window = 0;     // 0: all; otherwise a query sees itself and the window-1 tokens before it
 };
 
 enum class Activation : std::uint8_t { silu, gelu_tanh, gelu_erf };
@@ -165,7 +165,8 @@ class Backend {
   virtual void gather_rows(Tensor out, Tensor x, std::span<const std::int32_t> rows) = 0;
   /// Rotates q and k in place and stores k, v of every token at its position in the pool, quantizing as the pool says.
   virtual void rope_store(const RopeStoreArgs& args, const BatchView& batch, KvPool& pool) = 0;
-  /// Causal attention of every query token over its sequence's blocks in the pool (which already hold this step's k, v).
+  /// Causal attention of every query token over its sequence's blocks in the pool (which already hold this step's k,
+  /// v).
   virtual void attention(const AttentionArgs& args, const BatchView& batch, const KvPool& pool) = 0;
   /// Reads back the first `tokens` cached k and v of a sequence, dequantized: f32 (tokens, kv_heads, head_dim) on the
   /// host. For tests and for measuring KV error; not on the hot path.
@@ -174,12 +175,12 @@ class Backend {
 };
 
 struct BackendOptions {
-  int threads = 0;               // 0: the cores this process may use
-  std::string isa;               // cpu: "" best, or "generic", "avx2", "avx512", "avx512vnni", "avx512bf16" to force down
-  bool deterministic = false;    // only kernels whose result for a row does not depend on the rest of the batch
-  std::string kernel_pin;        // "gemm=NAME", as BITTERN_KERNEL
-  std::string compute;           // "" or "auto": activations keep 16 bits or more; "int8": rounded to 8 bits per group
-                                 // where weights are int4 (cpu with avx512vnni)
+  int threads = 0;             // 0: the cores this process may use
+  std::string isa;             // cpu: "" best, or "generic", "avx2", "avx512", "avx512vnni", "avx512bf16" to force down
+  bool deterministic = false;  // only kernels whose result for a row does not depend on the rest of the batch
+  std::string kernel_pin;      // "gemm=NAME", as BITTERN_KERNEL
+  std::string compute;         // "" or "auto": activations keep 16 bits or more; "int8": rounded to 8 bits per group
+                               // where weights are int4 (cpu with avx512vnni)
 };
 
 /// The format `--kv-cache` names: f32, f16, bf16, int8, int4, or auto: bf16, and f32 on ref, which is the oracle.

@@ -23,8 +23,7 @@ std::string check_message(fmt::format_string<Args...> format, Args&&... args) {
 
 /// BITTERN_CHECK(condition) or BITTERN_CHECK(condition, "format", values...): aborts unless the condition holds.
 /// The message is built only when the check fails.
-#define BITTERN_CHECK(condition, ...)                                   \
-  (static_cast<bool>(condition)                                         \
-       ? static_cast<void>(0)                                           \
-       : ::bittern::check_failed(__FILE__, __LINE__, #condition,        \
-                                 ::bittern::detail::check_message(__VA_ARGS__)))
+#define BITTERN_CHECK(condition, ...) \
+  (static_cast<bool>(condition)       \
+       ? static_cast<void>(0)         \
+       : ::bittern::check_failed(__FILE__, __LINE__, #condition, ::bittern::detail::check_message(__VA_ARGS__)))

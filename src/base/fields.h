@@ -1,5 +1,5 @@
-// One list of fields per struct serves every purpose: reading and writing JSON, printing, and (in the apps) command line
-// options. A struct takes part by naming its fields once:
+// One list of fields per struct serves every purpose: reading and writing JSON, printing, and (in the apps) command
+// line options. A struct takes part by naming its fields once:
 //
 //   struct Sampling {
 //     float temperature = 1;
@@ -37,7 +37,9 @@ template <class E>
 struct EnumNames;
 
 template <class E>
-concept NamedEnum = std::is_enum_v<E> && requires { EnumNames<E>::values[0]; };
+concept NamedEnum = std::is_enum_v<E> && requires {
+  EnumNames<E>::values[0];
+};
 
 namespace detail {
 struct AnyField {
@@ -52,15 +54,16 @@ struct IsOptional<std::optional<T>> : std::true_type {};
 
 /// A struct that lists its fields.
 template <class T>
-concept HasFields = requires(T& value) { value.fields(detail::AnyField{}); };
+concept HasFields = requires(T& value) {
+  value.fields(detail::AnyField{});
+};
 
 /// Visits the fields of a const object; the visitor gets const references.
 template <HasFields T, class V>
 void visit_fields(const T& value, V&& visitor) {
   // fields() only passes its members on, so nothing is modified here.
-  const_cast<T&>(value).fields([&](std::string_view name, const auto& field, std::string_view help = {}) {
-    visitor(name, field, help);
-  });
+  const_cast<T&>(value).fields(
+      [&](std::string_view name, const auto& field, std::string_view help = {}) { visitor(name, field, help); });
 }
 
 template <NamedEnum E>
@@ -86,7 +89,8 @@ E parse_enum(std::string_view text, std::string_view what) {
   }
   const std::vector<std::string> names = enum_names<E>();
   throw Error(ErrorCode::invalid_argument,
-              fmt::format("{} is '{}', but must be one of: {}", what, text, join(names, ", ")), did_you_mean(text, names));
+              fmt::format("{} is '{}', but must be one of: {}", what, text, join(names, ", ")),
+              did_you_mean(text, names));
 }
 
 // --- Writing ----------------------------------------------------------------------------------------------------

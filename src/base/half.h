@@ -51,7 +51,7 @@ struct BF16 {
     return {static_cast<uint16_t>(sign | 0x7e00u | ((magnitude >> 13) & 0x3ffu))};
   }
   if (magnitude >= 0x477ff000u) return {static_cast<uint16_t>(sign | 0x7c00u)};  // 65520 and above
-  if (magnitude >= 0x38800000u) {                                               // 2^-14: the smallest normal
+  if (magnitude >= 0x38800000u) {                                                // 2^-14: the smallest normal
     magnitude += 0xfffu + ((magnitude >> 13) & 1u);
     return {static_cast<uint16_t>(sign | ((magnitude - 0x38000000u) >> 13))};
   }

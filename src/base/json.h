@@ -20,8 +20,8 @@ using Json = nlohmann::json;                 // keys in alphabetical order, foun
 using OrderedJson = nlohmann::ordered_json;  // keys in the order of insertion: for what we print
 
 struct JsonOptions {
-  int max_depth = 128;                // copying and printing recurse, so nesting is bounded
-  bool refuse_duplicate_keys = false;  // otherwise the last one wins, as in Python
+  int max_depth = 128;                           // copying and printing recurse, so nesting is bounded
+  bool refuse_duplicate_keys = false;            // otherwise the last one wins, as in Python
   ErrorCode code = ErrorCode::invalid_argument;  // of the errors of parse_json
 };
 

@@ -36,7 +36,8 @@ class Random {
   constexpr uint32_t next_u32() {
     if (!filled_ || position_ / 4 != block_index_) {
       block_index_ = position_ / 4;
-      block_ = philox4x32({low(block_index_), high(block_index_), low(stream_), high(stream_)}, {low(seed_), high(seed_)});
+      block_ =
+          philox4x32({low(block_index_), high(block_index_), low(stream_), high(stream_)}, {low(seed_), high(seed_)});
       filled_ = true;
     }
     return block_[position_++ % 4];

@@ -1,5 +1,5 @@
-// Plan to arrays. The one rule of its own is rope_length: tokens of the prompt see the prompt's length, a generated token
-// its own position + 1, so the value depends on the token alone and not on how it was scheduled.
+// Plan to arrays. The one rule of its own is rope_length: tokens of the prompt see the prompt's length, a generated
+// token its own position + 1, so the value depends on the token alone and not on how it was scheduled.
 #include "engine/batch.h"
 
 #include <algorithm>

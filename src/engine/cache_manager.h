@@ -1,6 +1,6 @@
-// CacheManager: which block of the KV pool belongs to whom. It counts references, so that samples of one prompt share its
-// full blocks, and moves ids between a free list and block tables; the memory itself is the backend's.
-// A block is written by one sequence alone: only full blocks are shared, so nothing is ever copied.
+// CacheManager: which block of the KV pool belongs to whom. It counts references, so that samples of one prompt share
+// its full blocks, and moves ids between a free list and block tables; the memory itself is the backend's. A block is
+// written by one sequence alone: only full blocks are shared, so nothing is ever copied.
 #pragma once
 
 #include <cstdint>
@@ -35,7 +35,7 @@ class CacheManager {
 
  private:
   int block_tokens_;
-  std::vector<std::int32_t> free_;     // a stack: the block freed last is the likeliest to be in a cache
+  std::vector<std::int32_t> free_;        // a stack: the block freed last is the likeliest to be in a cache
   std::vector<std::int32_t> references_;  // (total)
 };
 

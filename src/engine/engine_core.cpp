@@ -126,8 +126,8 @@ bool EngineCore::launch(const Plan& plan) {
     finish_all(scheduler_.running(), FinishReason::failed, std::string("the step failed: ") + error.what());
     return false;
   }
-  BITTERN_CHECK(logits_.size() == static_cast<std::size_t>(plan.rows * config_.vocab), "a step of {} rows gave {} logits",
-                plan.rows, logits_.size());
+  BITTERN_CHECK(logits_.size() == static_cast<std::size_t>(plan.rows * config_.vocab),
+                "a step of {} rows gave {} logits", plan.rows, logits_.size());
   return true;
 }
 
@@ -151,8 +151,12 @@ void EngineCore::collect(const Plan& plan) {
 // The mask is foreign code: what it throws is this request's error.
 SampledToken EngineCore::draw(const Sequence& sequence, std::span<const float> logits) {
   const ActiveRequest& request = *sequence.request;
-  const SamplingContext context{request.sampling(),     request.channel->seed(), sequence.sample,
-                                sequence.tokens,        sequence.prompt_length,  request.end_ids,
+  const SamplingContext context{request.sampling(),
+                                request.channel->seed(),
+                                sequence.sample,
+                                sequence.tokens,
+                                sequence.prompt_length,
+                                request.end_ids,
                                 request.channel->request().mask.get()};
   try {
     return sampler_.sample(logits, context);

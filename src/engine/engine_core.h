@@ -1,6 +1,6 @@
-// EngineCore: the step of the engine, on whichever one thread calls it: admit, schedule, launch, collect, commit, notify.
-// It owns the sequences and everything decided about them; other threads reach it through the Inbox and read results
-// through each request's RequestChannel. README.md is its contract.
+// EngineCore: the step of the engine, on whichever one thread calls it: admit, schedule, launch, collect, commit,
+// notify. It owns the sequences and everything decided about them; other threads reach it through the Inbox and read
+// results through each request's RequestChannel. README.md is its contract.
 #pragma once
 
 #include <bittern/engine.h>
@@ -44,7 +44,8 @@ struct ActiveRequest {
 
 class EngineCore {
  public:
-  /// `runner` must accept steps of `config.limits` and hold `config.kv_blocks` blocks; both references outlive the core.
+  /// `runner` must accept steps of `config.limits` and hold `config.kv_blocks` blocks; both references outlive the
+  /// core.
   EngineCore(const CoreConfig& config, StepRunner& runner, Inbox& inbox);
 
   /// One step. Afterwards every token it made has been delivered and the blocks of every sample that ended are free.
@@ -92,11 +93,11 @@ class EngineCore {
   Inbox::Mail mail_;
   std::vector<std::unique_ptr<ActiveRequest>> requests_;  // in order of arrival
   std::int64_t arrivals_ = 0;
-  std::span<const float> logits_;       // of the step that runs, (plan.rows, vocab)
-  std::vector<SampledToken> drawn_;     // of the step that runs, one for each chunk
-  std::vector<Delivery> deliveries_;    // of the step that runs, in order
-  int left_line_ = 0;                   // requests that left the waiting line in the step that runs
-  EngineStats counters_;                // the engine thread's own
+  std::span<const float> logits_;     // of the step that runs, (plan.rows, vocab)
+  std::vector<SampledToken> drawn_;   // of the step that runs, one for each chunk
+  std::vector<Delivery> deliveries_;  // of the step that runs, in order
+  int left_line_ = 0;                 // requests that left the waiting line in the step that runs
+  EngineStats counters_;              // the engine thread's own
 
   mutable std::mutex stats_mutex_;
   EngineStats stats_;  // what stats() hands out

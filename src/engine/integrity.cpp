@@ -1,5 +1,5 @@
-// The invariants of README.md section 3, checked from scratch. Slow enough to be kept out of a step, cheap enough for every
-// moment the engine falls idle and every step of a test.
+// The invariants of README.md section 3, checked from scratch. Slow enough to be kept out of a step, cheap enough for
+// every moment the engine falls idle and every step of a test.
 #include <algorithm>
 #include <vector>
 

@@ -1,5 +1,5 @@
-// The loops of logits.h. Reductions run in kLanes independent lanes that are folded in a fixed order: the vectorizer may
-// keep them in registers, and the result does not depend on the width it chose.
+// The loops of logits.h. Reductions run in kLanes independent lanes that are folded in a fixed order: the vectorizer
+// may keep them in registers, and the result does not depend on the width it chose.
 #include "engine/logits.h"
 
 #include <algorithm>

@@ -1,6 +1,6 @@
 // Loops over one row of logits: largest value, exponentials, log-sum-exp, the most likely tokens.
-// They use only +, *, comparisons and a fixed order of summation, so a row gives the same bits on every machine, and are
-// written in lanes that the compiler turns into vectors. What the numbers are used for is the sampler's business.
+// They use only +, *, comparisons and a fixed order of summation, so a row gives the same bits on every machine, and
+// are written in lanes that the compiler turns into vectors. What the numbers are used for is the sampler's business.
 #pragma once
 
 #include <bittern/request.h>

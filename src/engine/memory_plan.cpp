@@ -1,5 +1,5 @@
-// The memory plan: bytes per block from the backend, bytes of arena by measuring a step, then as many blocks as are asked
-// for or as fit. It never allocates and never shrinks what the user asked for by name.
+// The memory plan: bytes per block from the backend, bytes of arena by measuring a step, then as many blocks as are
+// asked for or as fit. It never allocates and never shrinks what the user asked for by name.
 #include "engine/memory_plan.h"
 
 #include <bittern/error.h>
@@ -34,7 +34,8 @@ void check_options(const EngineOptions& o) {
   check_at_least("max_sequences", o.max_sequences, 1);
   check_at_least("max_queued", o.max_queued, 1);
   if (o.max_step_tokens < o.max_sequences) {
-    refuse(fmt::format("max_step_tokens is {}, too few for a step of max_sequences = {}", o.max_step_tokens, o.max_sequences),
+    refuse(fmt::format("max_step_tokens is {}, too few for a step of max_sequences = {}", o.max_step_tokens,
+                       o.max_sequences),
            "every running sequence needs one token of each step; raise the first or lower the second");
   }
 }
@@ -55,7 +56,8 @@ std::int64_t wanted_context(const ModelConfig& config, const EngineOptions& opti
   return options.context;
 }
 
-std::int64_t block_count(const EngineOptions& options, const MemoryPlan& plan, int block_tokens, std::int64_t available) {
+std::int64_t block_count(const EngineOptions& options, const MemoryPlan& plan, int block_tokens,
+                         std::int64_t available) {
   if (options.kv_cache_bytes > 0) return options.kv_cache_bytes / plan.kv_block;
   const std::int64_t useful = options.max_sequences * divide_up(plan.context, block_tokens);
   return std::min(useful, std::max<std::int64_t>(available - plan.arena, 0) / 2 / plan.kv_block);
@@ -84,8 +86,9 @@ ResolvedOptions resolve_options(Model& model, Backend& backend, const EngineOpti
   ResolvedOptions result;
   result.kv = model.kv_spec(parse_kv_format(options.kv_cache, backend), options.block_tokens);
   if (!backend.supports(result.kv)) {
-    throw Error(ErrorCode::unsupported, fmt::format("the {} backend cannot hold a {} KV cache with head_dim {}",
-                                                    backend.name(), kv_format_name(result.kv.format), result.kv.head_dim));
+    throw Error(ErrorCode::unsupported,
+                fmt::format("the {} backend cannot hold a {} KV cache with head_dim {}", backend.name(),
+                            kv_format_name(result.kv.format), result.kv.head_dim));
   }
   result.limits.max_tokens = options.max_step_tokens;
   result.limits.max_sequences = options.max_sequences;

@@ -9,8 +9,8 @@
 
 namespace bittern::engine {
 
-/// Tokens [begin, begin + tokens) of one sequence. Its rows of logits follow those of the chunks before it: first one for
-/// each of the `scored` prompt positions from `score_begin`, then one for the last token when `samples`.
+/// Tokens [begin, begin + tokens) of one sequence. Its rows of logits follow those of the chunks before it: first one
+/// for each of the `scored` prompt positions from `score_begin`, then one for the last token when `samples`.
 struct Chunk {
   Sequence* sequence = nullptr;
   std::int64_t begin = 0;

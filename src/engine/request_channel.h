@@ -1,6 +1,6 @@
-// RequestChannel: what one request's reader and the engine thread share: the request itself, the queue of its events, and
-// the wish to cancel. The engine never waits for a reader: a request has at most n * (max_tokens + 1) events, which bounds
-// the queue. Everything else about a request belongs to one thread (sequence.h).
+// RequestChannel: what one request's reader and the engine thread share: the request itself, the queue of its events,
+// and the wish to cancel. The engine never waits for a reader: a request has at most n * (max_tokens + 1) events, which
+// bounds the queue. Everything else about a request belongs to one thread (sequence.h).
 #pragma once
 
 #include <bittern/request.h>
@@ -47,9 +47,9 @@ class RequestChannel {
   std::vector<TokenEvent> ring_;  // size a power of two; doubled when full, so a read-out queue never allocates
   std::size_t head_ = 0;          // index of the oldest event, counted without wrapping
   std::size_t count_ = 0;
-  int open_samples_;              // samples whose end is still to come
+  int open_samples_;  // samples whose end is still to come
   bool abandoned_ = false;
-  std::vector<bool> cancel_;      // (n)
+  std::vector<bool> cancel_;  // (n)
   std::vector<TokenEvent> prompt_logprobs_;
   bool published_ = false;
 };

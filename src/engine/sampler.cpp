@@ -1,5 +1,5 @@
-// The steps of Sampler, each as one pass over what it touches: penalties over the sequence's own tokens, everything else
-// over the row. The row is copied only when something changes it.
+// The steps of Sampler, each as one pass over what it touches: penalties over the sequence's own tokens, everything
+// else over the row. The row is copied only when something changes it.
 #include "engine/sampler.h"
 
 #include <bittern/error.h>
@@ -69,7 +69,8 @@ SampledToken Sampler::sample(std::span<const float> logits, const SamplingContex
     const RowScan scan = scan_row(row);
     if (!scan.valid) return failure("the penalties drove a logit beyond the range of f32; use milder ones");
     max = scan.max;
-    if (max == kNever) return failure("no token is allowed next: the mask and min_tokens together rule out all of them");
+    if (max == kNever)
+      return failure("no token is allowed next: the mask and min_tokens together rule out all of them");
   }
   SampledToken result;
   result.token = choose(row, max, context);

@@ -1,6 +1,7 @@
-// Sampler: turns one row of logits into one token, in the order request.h documents: logit_bias, penalties, min_tokens and
-// mask, temperature, top_k, top_p, min_p. It keeps no state of any sequence: randomness is a function of (seed, sample,
-// position) and penalties are recounted from the tokens, so batching, preemption and restarts cannot change an answer.
+// Sampler: turns one row of logits into one token, in the order request.h documents: logit_bias, penalties, min_tokens
+// and mask, temperature, top_k, top_p, min_p. It keeps no state of any sequence: randomness is a function of (seed,
+// sample, position) and penalties are recounted from the tokens, so batching, preemption and restarts cannot change an
+// answer.
 #pragma once
 
 #include <bittern/request.h>
@@ -42,9 +43,9 @@ class Sampler {
  public:
   explicit Sampler(std::int64_t vocab);
 
-  /// Draws the next token of `context` from `logits` (vocab). Log-probabilities are those of the model itself: log-softmax
-  /// of `logits` before any step of sampling. Logits that are NaN or +infinity, or a mask that leaves no token, give an
-  /// error, never a guess. Exceptions of the mask pass through.
+  /// Draws the next token of `context` from `logits` (vocab). Log-probabilities are those of the model itself:
+  /// log-softmax of `logits` before any step of sampling. Logits that are NaN or +infinity, or a mask that leaves no
+  /// token, give an error, never a guess. Exceptions of the mask pass through.
   SampledToken sample(std::span<const float> logits, const SamplingContext& context);
 
   /// Log-probability of a token that was given rather than drawn, with `alternatives` most likely ones.

@@ -1,5 +1,5 @@
-// schedule() = keep what runs running, let in who fits, then hand out the token budget. Blocks are settled in the first two
-// parts; the last one only counts tokens and rows.
+// schedule() = keep what runs running, let in who fits, then hand out the token budget. Blocks are settled in the first
+// two parts; the last one only counts tokens and rows.
 #include "engine/scheduler.h"
 
 #include <algorithm>
@@ -179,8 +179,9 @@ void Scheduler::start(Sequence& sequence) {
 
 // --- Tokens ------------------------------------------------------------------------------------------------------
 
-// Decoding first, one token each, so that a long prompt slows nobody down for more than a step; what is left of the budget
-// goes to prompts in order of rank. Every sequence keeps a row of logits for its draw; prompt scores share the surplus.
+// Decoding first, one token each, so that a long prompt slows nobody down for more than a step; what is left of the
+// budget goes to prompts in order of rank. Every sequence keeps a row of logits for its draw; prompt scores share the
+// surplus.
 void Scheduler::assign_tokens() {
   for (Sequence* sequence : running_) {
     if (sequence->decoding()) plan_chunk(*sequence, 1, 0);

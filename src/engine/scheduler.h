@@ -1,6 +1,6 @@
 // Scheduler: decides, once per step, which sequences run and how many tokens of each: continuous batching with chunked
-// prefill, admission by free blocks, preemption by recompute. Pure host code over values: it knows no device, no clock, no
-// client and no logits. Why nobody starves is argued in README.md, section 4.
+// prefill, admission by free blocks, preemption by recompute. Pure host code over values: it knows no device, no clock,
+// no client and no logits. Why nobody starves is argued in README.md, section 4.
 #pragma once
 
 #include <cstdint>
@@ -14,9 +14,9 @@
 namespace bittern::engine {
 
 struct SchedulerLimits {
-  int max_sequences = 16;    // sequences of one step
+  int max_sequences = 16;     // sequences of one step
   int max_step_tokens = 512;  // tokens of one step, at least max_sequences
-  int max_logit_rows = 17;   // rows of logits of one step, more than max_sequences
+  int max_logit_rows = 17;    // rows of logits of one step, more than max_sequences
   /// Up to this length the rotary angles do not depend on the sequence's length; beyond it generated tokens are
   /// recomputed one by one, each with the length it was first computed at, so that preemption changes no bit.
   std::int64_t rope_threshold = std::numeric_limits<std::int64_t>::max();
@@ -26,12 +26,14 @@ class Scheduler {
  public:
   Scheduler(CacheManager& cache, SchedulerLimits limits);
 
-  /// Takes a sequence into service: it waits. Its `limit` tokens must fit the pool; it must stay in place until removed.
+  /// Takes a sequence into service: it waits. Its `limit` tokens must fit the pool; it must stay in place until
+  /// removed.
   void add(Sequence& sequence);
   /// Ends its service: its blocks are available on return.
   void remove(Sequence& sequence);
 
-  /// Decides the next step. The plan stays valid until the next call, and must be run, or its sequences removed, before it.
+  /// Decides the next step. The plan stays valid until the next call, and must be run, or its sequences removed, before
+  /// it.
   const Plan& schedule();
   /// Records that the chunk's K and V are in the cache.
   void advance(const Chunk& chunk);

@@ -1,5 +1,5 @@
-// Sequence: the progress of one sample of a request inside the engine, and SampleGroup, the samples that share a prompt.
-// Plain data: the scheduler moves it between states, the engine appends tokens; clients never see it.
+// Sequence: the progress of one sample of a request inside the engine, and SampleGroup, the samples that share a
+// prompt. Plain data: the scheduler moves it between states, the engine appends tokens; clients never see it.
 #pragma once
 
 #include <cstdint>

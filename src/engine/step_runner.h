@@ -13,7 +13,8 @@ class StepRunner {
  public:
   virtual ~StepRunner() = default;
   /// Runs the batch, storing its K and V in the pool, and returns f32 logits (logit_rows.size(), vocab) on the host,
-  /// valid until the next call. `logit_rows` are rows of the batch, ascending. An exception fails every running request.
+  /// valid until the next call. `logit_rows` are rows of the batch, ascending. An exception fails every running
+  /// request.
   virtual std::span<const float> step(const BatchView& batch, std::span<const std::int32_t> logit_rows) = 0;
 };
 

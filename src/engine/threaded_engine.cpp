@@ -8,10 +8,10 @@
 #include <random>
 #include <utility>
 
+#include "base/sysinfo.h"
 #include "engine/memory_plan.h"
 #include "engine/model_step_runner.h"
 #include "engine/validate.h"
-#include "base/sysinfo.h"
 
 namespace bittern {
 namespace engine {
@@ -111,8 +111,8 @@ std::unique_ptr<Engine> make_engine(Model& model, Backend& backend, const Engine
   config.limits.max_step_tokens = resolved.limits.max_tokens;
   config.limits.max_logit_rows = resolved.limits.max_logit_rows;
   if (facts.rope.depends_on_length()) config.limits.rope_threshold = facts.rope.original_max_positions;
-  auto runner = std::make_unique<engine::ModelStepRunner>(model, backend, resolved.kv, resolved.plan.kv_blocks,
-                                                          resolved.limits);
+  auto runner =
+      std::make_unique<engine::ModelStepRunner>(model, backend, resolved.kv, resolved.plan.kv_blocks, resolved.limits);
   return std::make_unique<engine::ThreadedEngine>(config, std::move(runner), resolved.plan, options.max_queued);
 }
 

@@ -1,5 +1,5 @@
-// Tiers of candidates: first the few tokens close to the best, then more, all of them only where these do not decide every
-// filter. Each tier gives the same answer, the first only sooner.
+// Tiers of candidates: first the few tokens close to the best, then more, all of them only where these do not decide
+// every filter. Each tier gives the same answer, the first only sooner.
 #include "engine/token_draw.h"
 
 #include <algorithm>
@@ -90,8 +90,8 @@ TokenDraw::Ranked TokenDraw::cut(const SamplingParams& params) {
   return *std::max_element(ranked_.begin(), end(), outranks);
 }
 
-// Size of the shortest prefix of the ranking whose mass reaches `target`, by bisection with partial selection: each round
-// looks at half of what the last one did, so the whole is linear. The prefix is moved to the front.
+// Size of the shortest prefix of the ranking whose mass reaches `target`, by bisection with partial selection: each
+// round looks at half of what the last one did, so the whole is linear. The prefix is moved to the front.
 std::size_t TokenDraw::nucleus(std::size_t count, double target) {
   std::size_t begin = 0;
   std::size_t end = count;

@@ -1,6 +1,6 @@
 // TokenDraw: one draw from the distribution that temperature, top_k, top_p and min_p leave of a row of logits.
-// Tokens are ranked by logit, lower id first on ties; every filter keeps a prefix of that ranking, so all of them together
-// are one cut, found by partial selection among the few tokens that matter: nothing sorts the vocabulary.
+// Tokens are ranked by logit, lower id first on ties; every filter keeps a prefix of that ranking, so all of them
+// together are one cut, found by partial selection among the few tokens that matter: nothing sorts the vocabulary.
 #pragma once
 
 #include <bittern/request.h>

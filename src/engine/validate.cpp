@@ -29,7 +29,8 @@ void check_token(std::string_view field, std::int32_t token, std::int64_t vocab)
 void check_probabilities(const SamplingParams& p) {
   if (p.temperature != 0.0) check_range("temperature", p.temperature, 1e-5, 100.0);
   check_range("top_k", p.top_k, 0, 1 << 30);
-  if (!(p.top_p > 0.0 && p.top_p <= 1.0)) refuse(fmt::format("top_p is {}, but must be above 0 and at most 1", p.top_p));
+  if (!(p.top_p > 0.0 && p.top_p <= 1.0))
+    refuse(fmt::format("top_p is {}, but must be above 0 and at most 1", p.top_p));
   check_range("min_p", p.min_p, 0.0, 1.0);
 }
 

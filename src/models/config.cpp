@@ -110,8 +110,9 @@ Kind rope_kind(const std::string& name) {
     const char* name;
     Kind kind;
   };
-  constexpr std::array rows = {Row{"default", Kind::none},  Row{"linear", Kind::linear}, Row{"dynamic", Kind::dynamic},
-                               Row{"llama3", Kind::llama3}, Row{"yarn", Kind::yarn},     Row{"longrope", Kind::longrope},
+  constexpr std::array rows = {Row{"default", Kind::none},    Row{"linear", Kind::linear},
+                               Row{"dynamic", Kind::dynamic}, Row{"llama3", Kind::llama3},
+                               Row{"yarn", Kind::yarn},       Row{"longrope", Kind::longrope},
                                Row{"su", Kind::longrope}};
   for (const Row& row : rows) {
     if (name == row.name) return row.kind;
@@ -128,8 +129,8 @@ std::vector<double> factors(const Json& scaling, const char* key, int rotary_dim
     values.push_back(positive(key, value.get<double>()));
   }
   if (values.size() != static_cast<std::size_t>(rotary_dim / 2)) {
-    bad_key(std::string("rope_scaling.") + key, "must have " + std::to_string(rotary_dim / 2) + " entries, not " +
-                                                    std::to_string(values.size()));
+    bad_key(std::string("rope_scaling.") + key,
+            "must have " + std::to_string(rotary_dim / 2) + " entries, not " + std::to_string(values.size()));
   }
   return values;
 }
@@ -188,7 +189,8 @@ void read_windows(const Json& json, ModelConfig& config) {
       if (config.window == 0) bad_key("layer_types", "has sliding layers, but there is no \"sliding_window\"");
       config.layer_windows[i] = config.window;
     } else if (types[i] != "full_attention") {
-      throw Error(ErrorCode::unsupported, "config.json: layer type " + types[i].dump().substr(0, 60) + " is not supported",
+      throw Error(ErrorCode::unsupported,
+                  "config.json: layer type " + types[i].dump().substr(0, 60) + " is not supported",
                   "supported: full_attention, sliding_attention");
     }
   }
@@ -255,7 +257,9 @@ ModelConfig load_config(const ModelFiles& files) {
   return config;
 }
 
-bool config_flag(const ModelConfig& config, const char* key, bool fallback) { return flag_or(config.raw, key, fallback); }
+bool config_flag(const ModelConfig& config, const char* key, bool fallback) {
+  return flag_or(config.raw, key, fallback);
+}
 
 double config_number(const ModelConfig& config, const char* key, double fallback) {
   // An explicit null switches the feature off where the default would switch it on (Gemma2's soft caps).
@@ -268,7 +272,9 @@ Activation config_activation(const ModelConfig& config, const char* key, Activat
   return name.empty() ? fallback : activation_of(key, name);
 }
 
-double default_attention_scale(const ModelConfig& config) { return 1.0 / std::sqrt(static_cast<double>(config.head_dim)); }
+double default_attention_scale(const ModelConfig& config) {
+  return 1.0 / std::sqrt(static_cast<double>(config.head_dim));
+}
 
 void use_window_in_all_layers(ModelConfig& config) {
   if (present(config.raw, "layer_types")) return;
@@ -279,7 +285,8 @@ void use_window_in_upper_layers(ModelConfig& config) {
   if (present(config.raw, "layer_types")) return;
   if (!config_flag(config, "use_sliding_window", false)) return;
   const std::int64_t first = integer_or(config.raw, "max_window_layers", 28, 0, kMaxLayers);
-  for (std::int64_t i = first; i < config.layers; ++i) config.layer_windows[static_cast<std::size_t>(i)] = config.window;
+  for (std::int64_t i = first; i < config.layers; ++i)
+    config.layer_windows[static_cast<std::size_t>(i)] = config.window;
 }
 
 }  // namespace bittern

@@ -36,10 +36,10 @@ struct ModelConfig {
   int window = 0;                  // sliding window of the layers that have one; 0: none
   std::vector<int> layer_windows;  // (layers) window of each layer, 0: full attention
 
-  double attention_scale = 0;       // multiplies q.k; default 1/sqrt(head_dim)
-  double attention_softcap = 0;     // Gemma2
-  double final_softcap = 0;         // Gemma2
-  double embedding_scale = 1;       // Gemma2
+  double attention_scale = 0;    // multiplies q.k; default 1/sqrt(head_dim)
+  double attention_softcap = 0;  // Gemma2
+  double final_softcap = 0;      // Gemma2
+  double embedding_scale = 1;    // Gemma2
 
   std::vector<std::int32_t> eos_ids;  // config.json, overridden by generation_config.json
   std::int32_t bos_id = -1;

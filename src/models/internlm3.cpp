@@ -6,8 +6,7 @@ namespace bittern {
 namespace {
 
 struct InternLm3Layer : PreNormLayer {
-  InternLm3Layer(const ModelConfig& config, int layer)
-      : PreNormLayer(config, attention(config, layer), mlp(config)) {}
+  InternLm3Layer(const ModelConfig& config, int layer) : PreNormLayer(config, attention(config, layer), mlp(config)) {}
 
   static nn::AttentionOptions attention(const ModelConfig& config, int layer) {
     nn::AttentionOptions options = attention_options(config, layer);

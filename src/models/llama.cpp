@@ -5,8 +5,7 @@ namespace bittern {
 namespace {
 
 struct LlamaLayer : PreNormLayer {
-  LlamaLayer(const ModelConfig& config, int layer)
-      : PreNormLayer(config, attention(config, layer), mlp(config)) {}
+  LlamaLayer(const ModelConfig& config, int layer) : PreNormLayer(config, attention(config, layer), mlp(config)) {}
 
   static nn::AttentionOptions attention(const ModelConfig& config, int layer) {
     nn::AttentionOptions options = attention_options(config, layer);
@@ -22,6 +21,8 @@ struct LlamaLayer : PreNormLayer {
 
 }  // namespace
 
-std::unique_ptr<Model> make_llama(ModelConfig config) { return std::make_unique<Decoder<LlamaLayer>>(std::move(config)); }
+std::unique_ptr<Model> make_llama(ModelConfig config) {
+  return std::make_unique<Decoder<LlamaLayer>>(std::move(config));
+}
 
 }  // namespace bittern

@@ -84,9 +84,11 @@ class Loader final : public nn::Visitor {
  private:
   static void expect(const std::string& name, const Weight& weight, std::int64_t out, std::int64_t in) {
     if (weight.out == out && weight.in == in) return;
-    const auto shape = [](std::int64_t a, std::int64_t b) { return "(" + std::to_string(a) + ", " + std::to_string(b) + ")"; };
-    throw Error(ErrorCode::invalid_checkpoint,
-                "weight '" + name + "' has shape " + shape(weight.out, weight.in) + ", but config.json asks for " + shape(out, in));
+    const auto shape = [](std::int64_t a, std::int64_t b) {
+      return "(" + std::to_string(a) + ", " + std::to_string(b) + ")";
+    };
+    throw Error(ErrorCode::invalid_checkpoint, "weight '" + name + "' has shape " + shape(weight.out, weight.in) +
+                                                   ", but config.json asks for " + shape(out, in));
   }
 
   Weight vector(const std::string& key, std::int64_t width) const {
@@ -95,7 +97,8 @@ class Loader final : public nn::Visitor {
     return weight;
   }
 
-  std::unique_ptr<DeviceBuffer> bind_bias(const std::string& key, const nn::Linear& linear, std::vector<std::string>& used) {
+  std::unique_ptr<DeviceBuffer> bind_bias(const std::string& key, const nn::Linear& linear,
+                                          std::vector<std::string>& used) {
     Weight bias = vector(key, linear.out());
     if (!linear.row_order().empty()) bias = reorder_rows(bias, linear.row_order());
     used.push_back(key);
@@ -131,7 +134,8 @@ void refuse_unused(const Checkpoint& checkpoint, const std::set<std::string>& us
     if (!used.contains(entry.name) && !is_derived_buffer(entry.name) && !stored_head) unused.push_back(entry.name);
   }
   if (unused.empty()) return;
-  throw Error(ErrorCode::invalid_checkpoint, origin + ": the checkpoint has weights the model does not use: " + listed(unused),
+  throw Error(ErrorCode::invalid_checkpoint,
+              origin + ": the checkpoint has weights the model does not use: " + listed(unused),
               "ignoring them would change the model's answers silently");
 }
 

@@ -1,4 +1,5 @@
-// Mistral 7B and its dense successors: Llama without biases, every layer with the same sliding window when there is one.
+// Mistral 7B and its dense successors: Llama without biases, every layer with the same sliding window when there is
+// one.
 #include "models/registry.h"
 
 namespace bittern {

@@ -6,8 +6,7 @@ namespace bittern {
 namespace {
 
 struct Phi3Layer : PreNormLayer {
-  Phi3Layer(const ModelConfig& config, int layer)
-      : PreNormLayer(config, attention(config, layer), mlp(config)) {}
+  Phi3Layer(const ModelConfig& config, int layer) : PreNormLayer(config, attention(config, layer), mlp(config)) {}
 
   static nn::AttentionOptions attention(const ModelConfig& config, int layer) {
     nn::AttentionOptions options = attention_options(config, layer);

@@ -19,7 +19,8 @@ struct Qwen3Layer : PreNormLayer {
 }  // namespace
 
 std::unique_ptr<Model> make_qwen3(ModelConfig config) {
-  if (!config.raw.contains("head_dim")) config.head_dim = config.rotary_dim = 128;  // Qwen3's default, not hidden / heads
+  if (!config.raw.contains("head_dim"))
+    config.head_dim = config.rotary_dim = 128;  // Qwen3's default, not hidden / heads
   if (!config.raw.contains("head_dim")) config.attention_scale = default_attention_scale(config);
   use_window_in_upper_layers(config);
   return std::make_unique<Decoder<Qwen3Layer>>(std::move(config));

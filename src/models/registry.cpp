@@ -21,14 +21,10 @@ std::unique_ptr<Model> make_qwen3(ModelConfig config);
 namespace {
 
 constexpr std::array kArchitectures = {
-    Architecture{"Gemma2ForCausalLM", make_gemma2},
-    Architecture{"InternLM2ForCausalLM", make_internlm2},
-    Architecture{"InternLM3ForCausalLM", make_internlm3},
-    Architecture{"LlamaForCausalLM", make_llama},
-    Architecture{"MistralForCausalLM", make_mistral},
-    Architecture{"Phi3ForCausalLM", make_phi3},
-    Architecture{"Qwen2ForCausalLM", make_qwen2},
-    Architecture{"Qwen3ForCausalLM", make_qwen3},
+    Architecture{"Gemma2ForCausalLM", make_gemma2},       Architecture{"InternLM2ForCausalLM", make_internlm2},
+    Architecture{"InternLM3ForCausalLM", make_internlm3}, Architecture{"LlamaForCausalLM", make_llama},
+    Architecture{"MistralForCausalLM", make_mistral},     Architecture{"Phi3ForCausalLM", make_phi3},
+    Architecture{"Qwen2ForCausalLM", make_qwen2},         Architecture{"Qwen3ForCausalLM", make_qwen3},
 };
 
 }  // namespace

@@ -13,7 +13,8 @@ namespace {
 // A step of the largest shape `limits` allows, all in one place so that its spans stay valid.
 struct LargestStep {
   explicit LargestStep(const RunnerLimits& limits)
-      : zeros(static_cast<std::size_t>(std::max({limits.max_tokens, limits.max_sequences, limits.max_logit_rows}) + 1), 0) {
+      : zeros(static_cast<std::size_t>(std::max({limits.max_tokens, limits.max_sequences, limits.max_logit_rows}) + 1),
+              0) {
     view.tokens = limits.max_tokens;
     view.sequences = 1;
     starts = {0, limits.max_tokens};
@@ -66,7 +67,8 @@ std::span<float> Runner::step(const BatchView& batch, std::span<const std::int32
   return host_logits_;
 }
 
-SingleSequence::SingleSequence(Runner& runner) : runner_(runner), blocks_(static_cast<std::size_t>(runner.kv().blocks())) {
+SingleSequence::SingleSequence(Runner& runner)
+    : runner_(runner), blocks_(static_cast<std::size_t>(runner.kv().blocks())) {
   std::iota(blocks_.begin(), blocks_.end(), 0);
 }
 
@@ -75,9 +77,7 @@ void SingleSequence::reset() {
   rope_length_ = 0;
 }
 
-std::int64_t SingleSequence::capacity() const {
-  return runner_.kv().blocks() * runner_.kv().spec().block_tokens;
-}
+std::int64_t SingleSequence::capacity() const { return runner_.kv().blocks() * runner_.kv().spec().block_tokens; }
 
 void SingleSequence::feed(std::span<const std::int32_t> tokens, const std::vector<bool>& want, const Sink& sink,
                           nn::Probe* probe) {

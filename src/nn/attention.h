@@ -18,14 +18,14 @@ struct AttentionOptions {
   int heads = 0;
   int kv_heads = 0;
   int head_dim = 0;
-  double scale = 0;      // multiplies q.k
-  double softcap = 0;    // 0: none
-  int window = 0;        // 0: all
+  double scale = 0;    // multiplies q.k
+  double softcap = 0;  // 0: none
+  int window = 0;      // 0: all
   bool qkv_bias = false;
   bool out_bias = false;
   bool qk_norm = false;  // RMS norm of every q and k head before rotation (Qwen3)
   double norm_eps = 1e-6;
-  std::string fused_name;  // non-empty: one linear of this name holds q, k and v
+  std::string fused_name;       // non-empty: one linear of this name holds q, k and v
   bool fused_by_group = false;  // its rows are [q heads of the group | k | v] per KV head (InternLM2), not [q | k | v]
   std::string out_name = "o_proj";
 };

@@ -10,9 +10,7 @@ void Linear::bind(std::unique_ptr<PackedWeight> weight, std::unique_ptr<DeviceBu
   bias_ = std::move(bias);
 }
 
-std::int64_t Linear::bytes() const {
-  return (weight_ ? weight_->bytes() : 0) + (bias_ ? bias_->bytes() : 0);
-}
+std::int64_t Linear::bytes() const { return (weight_ ? weight_->bytes() : 0) + (bias_ ? bias_->bytes() : 0); }
 
 void Linear::forward(Ctx& ctx, Tensor out, Tensor x) const {
   if (ctx.probe) ctx.probe->linear_input(*this, x);

@@ -42,7 +42,8 @@ class Linear {
 class RmsNorm {
  public:
   /// `offset` is added to the stored weight (Gemma stores w of 1 + w).
-  RmsNorm(std::int64_t width, double eps, float offset = 0) : width_(width), eps_(static_cast<float>(eps)), offset_(offset) {}
+  RmsNorm(std::int64_t width, double eps, float offset = 0)
+      : width_(width), eps_(static_cast<float>(eps)), offset_(offset) {}
 
   std::int64_t width() const { return width_; }
   float offset() const { return offset_; }

@@ -30,7 +30,7 @@ class Scope {
   void operator()(std::string_view name, RmsNorm& part) { visitor_.norm(join(name), part); }
   void operator()(std::string_view name, Embedding& part) { visitor_.embedding(join(name), part); }
   template <class Block>
-    requires requires(Block& block, Scope& scope) { block.visit(scope); }
+  requires requires(Block& block, Scope& scope) { block.visit(scope); }
   void operator()(std::string_view name, Block& block) {
     Scope inner(visitor_, join(name));
     block.visit(inner);

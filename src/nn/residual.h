@@ -13,7 +13,8 @@ class Residual {
   Residual(Ctx& ctx, Tensor hidden)
       : ctx_(ctx), hidden_(hidden), normed_(ctx.activation(hidden.cols())), base_(ctx.arena.mark()) {}
 
-  /// Adds what is pending and returns norm(stream), valid until the next call. Releases everything the last branch took.
+  /// Adds what is pending and returns norm(stream), valid until the next call. Releases everything the last branch
+  /// took.
   Tensor norm(const RmsNorm& norm);
   /// `branch` is the output of a block; it joins the stream at the next norm().
   void add(Tensor branch) { pending_ = branch; }

@@ -87,7 +87,8 @@ float rope_attention_factor(const RopeConfig& c) {
   if (c.attention_factor >= 0) return static_cast<float>(c.attention_factor);
   if (c.kind == Kind::longrope) {
     if (c.factor <= 1.0) return 1.0F;
-    return static_cast<float>(std::sqrt(1.0 + std::log(c.factor) / std::log(static_cast<double>(c.original_max_positions))));
+    return static_cast<float>(
+        std::sqrt(1.0 + std::log(c.factor) / std::log(static_cast<double>(c.original_max_positions))));
   }
   if (c.mscale > 0 && c.mscale_all_dim > 0) {
     return static_cast<float>(yarn_mscale(c.factor, c.mscale) / yarn_mscale(c.factor, c.mscale_all_dim));

@@ -16,14 +16,14 @@ struct RopeConfig {
   Kind kind = Kind::none;
   double theta = 10000.0;
   double factor = 1.0;
-  double low_freq_factor = 1.0;    // llama3
-  double high_freq_factor = 4.0;   // llama3
-  double beta_fast = 32.0;         // yarn
-  double beta_slow = 1.0;          // yarn
-  double mscale = 0.0;             // yarn, 0: absent
-  double mscale_all_dim = 0.0;     // yarn, 0: absent
-  bool truncate = true;            // yarn: round the correction range to integers
-  double attention_factor = -1.0;  // yarn and longrope; negative: derived from factor
+  double low_freq_factor = 1.0;                   // llama3
+  double high_freq_factor = 4.0;                  // llama3
+  double beta_fast = 32.0;                        // yarn
+  double beta_slow = 1.0;                         // yarn
+  double mscale = 0.0;                            // yarn, 0: absent
+  double mscale_all_dim = 0.0;                    // yarn, 0: absent
+  bool truncate = true;                           // yarn: round the correction range to integers
+  double attention_factor = -1.0;                 // yarn and longrope; negative: derived from factor
   std::vector<double> short_factor, long_factor;  // longrope, (rotary_dim / 2) each
   std::int64_t original_max_positions = 0;        // context the unscaled frequencies were trained for
 
@@ -49,8 +49,8 @@ class Rope {
   int rotary_dim_;
   float attention_factor_;
   std::int64_t cached_length_ = -1;
-  std::vector<float> cached_;        // frequencies of cached_length_
-  std::vector<float> cos_, sin_;     // (tokens, rotary_dim / 2), grown to the largest step
+  std::vector<float> cached_;     // frequencies of cached_length_
+  std::vector<float> cos_, sin_;  // (tokens, rotary_dim / 2), grown to the largest step
 };
 
 }  // namespace bittern::nn

@@ -57,8 +57,8 @@ const TensorEntry& weight_entry(const EntryMap& entries, const LinearTask& linea
   const TensorEntry& entry = *found->second;
   const std::vector<std::int64_t> expected = {linear.out, linear.in};
   if (entry.shape != expected) {
-    throw Error(ErrorCode::invalid_checkpoint, name + " has shape " + shape_text(entry.shape) +
-                                                   ", config.json says " + shape_text(expected));
+    throw Error(ErrorCode::invalid_checkpoint,
+                name + " has shape " + shape_text(entry.shape) + ", config.json says " + shape_text(expected));
   }
   if (!entry.dtype || !is_float(*entry.dtype)) {
     unsupported(name + " is stored as " + entry.dtype_name, "quantize a checkpoint in BF16, F16 or F32");

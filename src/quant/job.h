@@ -26,11 +26,11 @@ struct Job {
   QuantizePlan plan;
   const Scheme* scheme = nullptr;
   const Algorithm* algorithm = nullptr;
-  Json config;                         // config.json of the output
-  std::vector<TensorEntry> outside;    // tensors of no layer, as they are
+  Json config;                       // config.json of the output
+  std::vector<TensorEntry> outside;  // tensors of no layer, as they are
   std::vector<LayerJob> layers;
   std::map<std::string, std::int64_t> source_bytes;  // of each linear's weight, by linear
-  std::vector<TensorSpec> outputs;     // all tensors of the output, in the order they are written
+  std::vector<TensorSpec> outputs;                   // all tensors of the output, in the order they are written
 };
 
 /// Errors as plan_quantize().

@@ -24,8 +24,10 @@ bool contains(const fs::path& outer, const fs::path& inner) {
 void refuse_overlap(const fs::path& output, const ModelFiles& files) {
   const fs::path source = files.origin();
   if (!fs::is_directory(source)) return;  // an embedded model has no place on disk
-  if (contains(source, output)) refuse(output, "it lies in the model that is read, " + source.string(), "choose another output");
-  if (contains(output, source)) refuse(output, "it holds the model that is read, " + source.string(), "choose another output");
+  if (contains(source, output))
+    refuse(output, "it lies in the model that is read, " + source.string(), "choose another output");
+  if (contains(output, source))
+    refuse(output, "it holds the model that is read, " + source.string(), "choose another output");
 }
 
 void refuse_existing(const fs::path& output, bool overwrite) {

@@ -108,8 +108,8 @@ std::vector<Window> strided(std::int64_t tokens, std::int64_t context, std::int6
 }
 
 std::vector<Window> make_windows(std::int64_t tokens, const PplOptions& options) {
-  auto windows = options.stride > 0 ? strided(tokens, options.context, options.stride)
-                                    : side_by_side(tokens, options.context);
+  auto windows =
+      options.stride > 0 ? strided(tokens, options.context, options.stride) : side_by_side(tokens, options.context);
   if (options.max_windows > 0 && std::ssize(windows) > options.max_windows) {
     windows.resize(static_cast<std::size_t>(options.max_windows));
   }
@@ -152,11 +152,13 @@ void run_window(LogitSource& source, std::span<const std::int32_t> ids, const Wi
   const auto tokens = window_tokens(ids, window, bos);
   std::vector<bool> want(tokens.size(), false);
   for (std::int64_t p = window.first; p < window.end - 1; ++p) want[static_cast<std::size_t>(p - window.begin)] = true;
-  source.run(tokens, want, [&](std::int64_t index, std::span<const float> logits) { sink(window.begin + index, logits); });
+  source.run(tokens, want,
+             [&](std::int64_t index, std::span<const float> logits) { sink(window.begin + index, logits); });
 }
 
 PplResult ppl_result(const PplOptions& options, std::size_t windows, const Accumulator& nll) {
-  return {static_cast<std::int64_t>(windows), nll.count(), options.context, options.stride, options.bos, nll.estimate()};
+  return {
+      static_cast<std::int64_t>(windows), nll.count(), options.context, options.stride, options.bos, nll.estimate()};
 }
 
 std::size_t argmax(std::span<const float> logits) {
@@ -200,7 +202,8 @@ void compare_window(LogitSource& candidate, std::span<const std::int32_t> ids, c
   const auto vocab = static_cast<std::size_t>(candidate.vocab());
   std::size_t row = 0;
   run_window(candidate, ids, window, bos, [&](std::int64_t position, std::span<const float> logits) {
-    sums.add(std::span(rows).subspan(row++ * vocab, vocab), logits, ids[static_cast<std::size_t>(position) + 1], position);
+    sums.add(std::span(rows).subspan(row++ * vocab, vocab), logits, ids[static_cast<std::size_t>(position) + 1],
+             position);
   });
 }
 
@@ -284,10 +287,15 @@ KlResult kl_divergence(LogitSource& reference, LogitSource& candidate, std::span
   for (std::size_t w = 0; w < windows.size(); ++w) {
     collect_window(reference, ids, windows[w], options.bos, rows);
     compare_window(candidate, ids, windows[w], options.bos, rows, sums);
-    if (options.progress) options.progress(static_cast<std::int64_t>(w + 1), std::ssize(windows), sums.candidate_nll.mean());
+    if (options.progress)
+      options.progress(static_cast<std::int64_t>(w + 1), std::ssize(windows), sums.candidate_nll.mean());
   }
-  return {ppl_result(options, windows.size(), sums.reference_nll), ppl_result(options, windows.size(), sums.candidate_nll),
-          sums.kl.estimate(), sums.max_kl, sums.same_top.estimate(), std::move(sums.position_kl)};
+  return {ppl_result(options, windows.size(), sums.reference_nll),
+          ppl_result(options, windows.size(), sums.candidate_nll),
+          sums.kl.estimate(),
+          sums.max_kl,
+          sums.same_top.estimate(),
+          std::move(sums.position_kl)};
 }
 
 }  // namespace bittern::quant

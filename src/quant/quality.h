@@ -1,6 +1,6 @@
-// Quality: what a model loses, measured on text. Perplexity and KL divergence by llama.cpp's protocol (or Hugging Face's
-// strided windows), and NLL per document; all sums in double, in the order of the text, so a run repeats to the bit.
-// It sees tokens and logits alone: tokenizing, tasks with checkable answers and reports are made elsewhere.
+// Quality: what a model loses, measured on text. Perplexity and KL divergence by llama.cpp's protocol (or Hugging
+// Face's strided windows), and NLL per document; all sums in double, in the order of the text, so a run repeats to the
+// bit. It sees tokens and logits alone: tokenizing, tasks with checkable answers and reports are made elsewhere.
 #pragma once
 
 #include <cstdint>
@@ -85,7 +85,7 @@ struct PplResult {
 PplResult perplexity(LogitSource& source, std::span<const std::int32_t> ids, const PplOptions& options);
 
 struct DocumentOptions {
-  std::int32_t bos = -1;    // put in front of each document; -1: nothing
+  std::int32_t bos = -1;     // put in front of each document; -1: nothing
   std::int64_t context = 0;  // documents are cut here, BOS counted; 0: source.max_context()
   /// Called after each document. May be null; may throw to stop.
   std::function<void(std::int64_t done, std::int64_t total, double mean_nll)> progress;

@@ -115,8 +115,15 @@ class StreamedLayer final : public LayerWork {
   void store(const LinearTask& linear, const Weight& original, const Weight& quantized) override {
     BITTERN_CHECK(linear.name == quantized.name, "{} stored as {}", linear.name, quantized.name);
     const WeightError error = weight_error(original, quantized, pool());
-    LinearReport report{linear.name, linear.layer, linear.out, linear.in, error.nmse(), error.cosine(), error.max_abs,
-                        stream_.job().source_bytes.at(linear.name), 0};
+    LinearReport report{linear.name,
+                        linear.layer,
+                        linear.out,
+                        linear.in,
+                        error.nmse(),
+                        error.cosine(),
+                        error.max_abs,
+                        stream_.job().source_bytes.at(linear.name),
+                        0};
     scheme().pack(quantized, [&](std::string_view name, std::span<const std::byte> data) {
       stream_.write(name, data);
       report.output_bytes += static_cast<std::int64_t>(data.size());

@@ -68,7 +68,8 @@ void encode(std::span<const float> group, GroupParameters p, std::uint8_t* codes
 }
 
 void pack_row(std::span<const std::uint8_t> codes, std::uint8_t* row) {
-  for (std::size_t i = 0; i + 1 < codes.size(); i += 2) row[i / 2] = static_cast<std::uint8_t>(codes[i] | codes[i + 1] << 4);
+  for (std::size_t i = 0; i + 1 < codes.size(); i += 2)
+    row[i / 2] = static_cast<std::uint8_t>(codes[i] | codes[i + 1] << 4);
   if (codes.size() % 2 == 1) row[codes.size() / 2] = codes.back();
 }
 
@@ -78,10 +79,10 @@ void pack_row(std::span<const std::uint8_t> codes, std::uint8_t* row) {
     throw Error(ErrorCode::invalid_checkpoint, where + " has weights that are not finite or span more than f32 holds",
                 "the checkpoint is damaged; or leave this linear out with --skip " + weight.name);
   }
-  throw Error(ErrorCode::invalid_checkpoint,
-              where + " spans " + std::to_string(range.lo) + " to " + std::to_string(range.hi) +
-                  ", its scale overflows f16",
-              "leave this linear out with --skip " + weight.name);
+  throw Error(
+      ErrorCode::invalid_checkpoint,
+      where + " spans " + std::to_string(range.lo) + " to " + std::to_string(range.hi) + ", its scale overflows f16",
+      "leave this linear out with --skip " + weight.name);
 }
 
 void quantize_row(const Weight& weight, const Weight& result, std::int64_t row, DType scale_dtype,

@@ -1,5 +1,6 @@
-// Round to nearest: each group of weights along the input is mapped to the 16 integers between its extremes, zero always
-// included (the definition of W4A16). No data is needed. Other algorithms choose other weights or ranges and end here.
+// Round to nearest: each group of weights along the input is mapped to the 16 integers between its extremes, zero
+// always included (the definition of W4A16). No data is needed. Other algorithms choose other weights or ranges and end
+// here.
 #pragma once
 
 #include <cstdint>

@@ -41,7 +41,7 @@ std::int64_t awq_pack_bytes(const LinearTask& linear, std::int64_t group_size) {
 }
 
 Json awq_config(std::int64_t group_size, const std::vector<std::string>& kept) {
-  return {{"quant_method", "awq"}, {"bits", 4},          {"group_size", group_size},
+  return {{"quant_method", "awq"}, {"bits", 4},         {"group_size", group_size},
           {"zero_point", true},    {"version", "gemm"}, {"modules_to_not_convert", kept}};
 }
 

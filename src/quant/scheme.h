@@ -19,10 +19,10 @@ namespace bittern::quant {
 using TensorSink = std::function<void(std::string_view name, std::span<const std::byte> data)>;
 
 struct Scheme {
-  std::string_view name;     // "w4a16"
-  std::string_view summary;  // one line for help texts and docs
+  std::string_view name;                      // "w4a16"
+  std::string_view summary;                   // one line for help texts and docs
   std::span<const std::int64_t> group_sizes;  // accepted, -1 meaning one group per row
-  DType scale_dtype;         // what the disk holds: algorithms round scales to it before they choose codes
+  DType scale_dtype;  // what the disk holds: algorithms round scales to it before they choose codes
   /// Why `linear` cannot be stored with this group size, or "".
   std::string (*obstacle)(const LinearTask& linear, std::int64_t group_size);
   /// Declares the tensors that replace "<name>.weight".

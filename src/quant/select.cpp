@@ -56,7 +56,8 @@ bool any_matches(std::vector<SkipPattern>& patterns, const std::string& name) {
 
 class LeafCollector : public nn::Visitor {
  public:
-  LeafCollector(Selection& selection, std::vector<SkipPattern>& patterns) : selection_(selection), patterns_(patterns) {}
+  LeafCollector(Selection& selection, std::vector<SkipPattern>& patterns)
+      : selection_(selection), patterns_(patterns) {}
 
   void linear(const std::string& name, nn::Linear& linear) override {
     const int layer = layer_of(name);

@@ -18,8 +18,8 @@ struct LinearTask {
 };
 
 struct Selection {
-  std::vector<LinearTask> linears;   // in the order of the model
-  std::vector<std::string> kept;     // output head, embeddings, and what was skipped
+  std::vector<LinearTask> linears;  // in the order of the model
+  std::vector<std::string> kept;    // output head, embeddings, and what was skipped
 };
 
 /// `skip` as in QuantizeOptions. Errors: invalid_argument for a bad expression, for a pattern that matches no module,

@@ -64,7 +64,8 @@ WeightError weight_error(const Weight& original, const Weight& quantized, Thread
   BITTERN_CHECK(original.out == quantized.out && original.in == quantized.in);
   std::vector<WeightError> rows(static_cast<std::size_t>(original.out));
   pool.parallel_ranges(original.out, 1, [&](std::int64_t begin, std::int64_t end, int) {
-    for (std::int64_t row = begin; row < end; ++row) rows[static_cast<std::size_t>(row)] = row_error(original, quantized, row);
+    for (std::int64_t row = begin; row < end; ++row)
+      rows[static_cast<std::size_t>(row)] = row_error(original, quantized, row);
   });
   WeightError total;
   for (const WeightError& row : rows) total += row;  // in order, whichever thread made each

@@ -1,5 +1,5 @@
-// LoadedModel: one model ready to answer: its files, backend, weights, tokenizer, chat template and engine, built in that
-// order and torn down in reverse. It is what the command line and the server share; it knows no protocol.
+// LoadedModel: one model ready to answer: its files, backend, weights, tokenizer, chat template and engine, built in
+// that order and torn down in reverse. It is what the command line and the server share; it knows no protocol.
 #pragma once
 
 #include <bittern/engine.h>

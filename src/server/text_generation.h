@@ -17,18 +17,18 @@
 namespace bittern::server {
 
 struct TextRequest {
-  Request request;                 // the prompt as tokens and how to sample
-  std::vector<std::string> stop;   // texts that end a sample
-  bool include_stop = false;       // keep the stop text in the output
+  Request request;                // the prompt as tokens and how to sample
+  std::vector<std::string> stop;  // texts that end a sample
+  bool include_stop = false;      // keep the stop text in the output
 };
 
 /// What became visible with one token. `text` may be empty while characters or stop strings are incomplete.
 struct TextEvent {
   int sample = 0;
   std::string text;
-  TokenEvent token;                // token.token < 0: no new token, the sample only ends
+  TokenEvent token;  // token.token < 0: no new token, the sample only ends
   FinishReason finish = FinishReason::none;
-  std::string stop;                // the stop text that ended the sample, if one did
+  std::string stop;  // the stop text that ended the sample, if one did
 };
 
 /// Times and counts of a finished or running generation.
@@ -38,7 +38,9 @@ struct GenerationStats {
   double first_token_seconds = 0;  // from submit to the first token
   double decode_seconds = 0;       // from the first token to the last
   /// Prompt tokens per second until the first token, and tokens per second after it.
-  double prefill_rate() const { return first_token_seconds > 0 ? static_cast<double>(prompt_tokens) / first_token_seconds : 0; }
+  double prefill_rate() const {
+    return first_token_seconds > 0 ? static_cast<double>(prompt_tokens) / first_token_seconds : 0;
+  }
   double decode_rate() const {
     return decode_seconds > 0 ? static_cast<double>(generated_tokens - 1) / decode_seconds : 0;
   }

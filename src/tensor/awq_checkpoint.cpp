@@ -29,8 +29,8 @@ const Json* find_any(const Json& config, std::initializer_list<const char*> keys
 }
 
 [[noreturn]] void unsupported(const char* key, const Json& found, const char* accepted) {
-  throw Error(ErrorCode::unsupported,
-              std::string("AWQ: quantization_config.") + key + " is " + describe_json(found) + "; Bittern reads " + accepted);
+  throw Error(ErrorCode::unsupported, std::string("AWQ: quantization_config.") + key + " is " + describe_json(found) +
+                                          "; Bittern reads " + accepted);
 }
 
 void check_version(const Json& config) {
@@ -59,8 +59,8 @@ std::int64_t read_group_size(const Json& config) {
   if (!size) return AwqConfig{}.group_size;
   if (!size->is_number_integer()) wrong_type("group_size", "an integer", *size);
   // A value above 2^63 must not wrap around to -1.
-  const std::int64_t value = size->is_number_unsigned() && size->get<std::uint64_t>() > kMaxGroup
-                                 ? 0 : size->get<std::int64_t>();
+  const std::int64_t value =
+      size->is_number_unsigned() && size->get<std::uint64_t>() > kMaxGroup ? 0 : size->get<std::int64_t>();
   const bool fits = value == -1 || (value > 0 && value <= static_cast<std::int64_t>(kMaxGroup));
   if (!fits) unsupported("group_size", *size, "-1 or a positive number");
   return value;

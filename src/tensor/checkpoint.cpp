@@ -19,7 +19,8 @@ namespace {
 
 constexpr std::string_view kSingle = "model.safetensors";
 constexpr std::string_view kIndex = "model.safetensors.index.json";
-constexpr std::string_view kReadable = "Bittern reads unquantized checkpoints and quant_method 'awq' (version 'gemm', 4 bits)";
+constexpr std::string_view kReadable =
+    "Bittern reads unquantized checkpoints and quant_method 'awq' (version 'gemm', 4 bits)";
 
 [[noreturn]] void refuse(const std::string& message) { throw Error(ErrorCode::invalid_checkpoint, message); }
 
@@ -55,14 +56,16 @@ class DenseCheckpoint final : public Checkpoint {
 
   void add(SafetensorsEntry entry, const std::shared_ptr<const void>& keep) {
     const auto [place, added] = tensors_.try_emplace(entry.name, Placed{entry, keep});
-    if (!added) refuse("tensor " + quote_name(entry.name) + " is in both " + place->second.entry.file + " and " + entry.file);
+    if (!added)
+      refuse("tensor " + quote_name(entry.name) + " is in both " + place->second.entry.file + " and " + entry.file);
   }
 
   std::map<std::string, Placed, std::less<>> tensors_;
   std::vector<TensorEntry> entries_;
 };
 
-// The bytes as elements: the file's own when they are aligned, otherwise a copy (the format does not promise alignment).
+// The bytes as elements: the file's own when they are aligned, otherwise a copy (the format does not promise
+// alignment).
 const void* aligned_data(const SafetensorsEntry& entry, Weight& owner) {
   const auto address = reinterpret_cast<std::uintptr_t>(entry.data.data());
   if (address % dtype_size(*entry.dtype) == 0) return entry.data.data();
@@ -109,7 +112,8 @@ std::map<std::string, std::string> read_weight_map(const FileBytes& index) {
   if (map == json.end() || !map->is_object()) refuse(index.path + ": has no object 'weight_map'");
   std::map<std::string, std::string> shard_of;
   for (const auto& [tensor, shard] : map->items()) {
-    if (!shard.is_string()) refuse(index.path + ": the shard of " + quote_name(tensor) + " must be a string, found " + describe_json(shard));
+    if (!shard.is_string())
+      refuse(index.path + ": the shard of " + quote_name(tensor) + " must be a string, found " + describe_json(shard));
     check_shard_name(shard.get_ref<const std::string&>(), index.path);
     shard_of[tensor] = shard.get<std::string>();
   }
@@ -139,7 +143,8 @@ std::vector<SafetensorsFile> read_shards(const ModelFiles& files, const FileByte
     if (shards.contains(shard)) continue;
     std::optional<FileBytes> file = files.find(shard);
     if (!file) {
-      throw Error(ErrorCode::not_found, index.path + ": names " + shard + " (for " + quote_name(tensor) + "), which is missing",
+      throw Error(ErrorCode::not_found,
+                  index.path + ": names " + shard + " (for " + quote_name(tensor) + "), which is missing",
                   "download the whole checkpoint");
     }
     shards[shard] = read_safetensors(*std::move(file));

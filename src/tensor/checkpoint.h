@@ -43,6 +43,7 @@ class Checkpoint {
 /// Opens model.safetensors or the shards of model.safetensors.index.json. `quantization_config` is that object of
 /// config.json, or null; a quant_method Bittern cannot read is Error(unsupported) naming it and those it can.
 /// Truncated, overlapping, oversized or lying headers are Error(invalid_checkpoint) naming file, tensor and reason.
-std::unique_ptr<Checkpoint> open_checkpoint(const std::shared_ptr<const ModelFiles>& files, const Json& quantization_config);
+std::unique_ptr<Checkpoint> open_checkpoint(const std::shared_ptr<const ModelFiles>& files,
+                                            const Json& quantization_config);
 
 }  // namespace bittern

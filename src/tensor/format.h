@@ -17,8 +17,8 @@ enum class FormatKind : std::uint8_t {
 
 struct Format {
   FormatKind kind = FormatKind::dense;
-  DType dtype = DType::f32;      // dense: element type
-  std::int64_t group_size = 0;   // grouped: inputs per group; a last group may be shorter
+  DType dtype = DType::f32;     // dense: element type
+  std::int64_t group_size = 0;  // grouped: inputs per group; a last group may be shorter
 
   static Format dense(DType dtype) { return {FormatKind::dense, dtype, 0}; }
   static Format int4(std::int64_t group_size) { return {FormatKind::grouped_int4, DType::u8, group_size}; }

@@ -10,7 +10,8 @@ Json parse_header_json(std::string_view text, const std::string& where) {
   if (!text.starts_with('{') || text.find('\0') != text.npos) {
     throw Error(ErrorCode::invalid_checkpoint, where + ": is not a JSON object");
   }
-  return parse_json(text, where, {.max_depth = 8, .refuse_duplicate_keys = true, .code = ErrorCode::invalid_checkpoint});
+  return parse_json(text, where,
+                    {.max_depth = 8, .refuse_duplicate_keys = true, .code = ErrorCode::invalid_checkpoint});
 }
 
 }  // namespace bittern

@@ -62,8 +62,8 @@ class SafetensorsWriter {
  private:
   std::vector<TensorSpec> tensors_;
   AtomicFile file_;
-  std::size_t next_ = 0;       // tensor that takes the next byte
-  std::int64_t in_next_ = 0;   // bytes of it already written
+  std::size_t next_ = 0;      // tensor that takes the next byte
+  std::int64_t in_next_ = 0;  // bytes of it already written
 };
 
 /// Writes a set of tensors into `dir` as the hub does: model.safetensors when it fits in one file of `max_bytes`, else
@@ -87,7 +87,7 @@ class ShardedSafetensorsWriter {
   std::vector<std::vector<TensorSpec>> shards_;
   std::vector<std::string> files_;
   std::int64_t total_bytes_ = 0;
-  std::size_t shard_ = 0;          // the one being written
+  std::size_t shard_ = 0;  // the one being written
   std::size_t written_in_shard_ = 0;
   std::unique_ptr<SafetensorsWriter> writer_;
 };

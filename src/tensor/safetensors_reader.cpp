@@ -31,7 +31,8 @@ constexpr std::string_view kLfsPointer = "version https://git-lfs";
 
 std::string_view header_text(const FileBytes& file) {
   if (file.text().starts_with(kLfsPointer)) {
-    throw Error(ErrorCode::invalid_checkpoint, file.path + ": is a Git LFS pointer, not the weights", "run: git lfs pull");
+    throw Error(ErrorCode::invalid_checkpoint, file.path + ": is a Git LFS pointer, not the weights",
+                "run: git lfs pull");
   }
   if (file.bytes.size() < kLengthBytes) {
     refuse(file.path, "has " + std::to_string(file.bytes.size()) + " bytes, too few for a safetensors header");
@@ -39,7 +40,8 @@ std::string_view header_text(const FileBytes& file) {
   std::uint64_t length = 0;
   std::memcpy(&length, file.bytes.data(), kLengthBytes);
   if (length > kMaxHeader) {
-    refuse(file.path, "claims a header of " + std::to_string(length) + " bytes; the limit is " + std::to_string(kMaxHeader));
+    refuse(file.path,
+           "claims a header of " + std::to_string(length) + " bytes; the limit is " + std::to_string(kMaxHeader));
   }
   if (length > file.bytes.size() - kLengthBytes) {
     refuse(file.path, "claims a header of " + std::to_string(length) + " bytes, but only " +
@@ -51,7 +53,8 @@ std::string_view header_text(const FileBytes& file) {
 // A non-negative JSON integer that fits std::int64_t.
 std::int64_t read_count(const Json& value, const std::string& path, const std::string& name, const char* what) {
   if (!value.is_number_unsigned() || value.get<std::uint64_t>() > INT64_MAX) {
-    refuse_tensor(path, name, std::string(what) + " must be non-negative integers below 2^63, found " + describe_json(value));
+    refuse_tensor(path, name,
+                  std::string(what) + " must be non-negative integers below 2^63, found " + describe_json(value));
   }
   return value.get<std::int64_t>();
 }
@@ -90,8 +93,9 @@ void place_data(SafetensorsEntry& entry, const Json& value, std::span<const std:
   const std::int64_t begin = read_count(value[0], path, entry.name, "data_offsets");
   const std::int64_t end = read_count(value[1], path, entry.name, "data_offsets");
   if (begin > end || static_cast<std::uint64_t>(end) > data.size()) {
-    refuse_tensor(path, entry.name, "its bytes " + std::to_string(begin) + ".." + std::to_string(end) +
-                                        " lie outside the " + std::to_string(data.size()) + " bytes of data in the file");
+    refuse_tensor(path, entry.name,
+                  "its bytes " + std::to_string(begin) + ".." + std::to_string(end) + " lie outside the " +
+                      std::to_string(data.size()) + " bytes of data in the file");
   }
   entry.data = data.subspan(static_cast<std::size_t>(begin), static_cast<std::size_t>(end - begin));
   entry.bytes = entry.data.size();
@@ -112,8 +116,9 @@ SafetensorsEntry read_entry(const std::string& name, const Json& value, std::spa
   // The size of an element type we do not have is unknown; overflow of the shape is refused for all.
   const std::int64_t bytes = checked_bytes(entry, entry.dtype ? dtype_size(*entry.dtype) : 1, path);
   if (entry.dtype && static_cast<std::uint64_t>(bytes) != entry.bytes) {
-    refuse_tensor(path, name, "has " + std::to_string(entry.bytes) + " bytes, but its shape and type " +
-                                  quote_name(entry.dtype_name) + " need " + std::to_string(bytes));
+    refuse_tensor(path, name,
+                  "has " + std::to_string(entry.bytes) + " bytes, but its shape and type " +
+                      quote_name(entry.dtype_name) + " need " + std::to_string(bytes));
   }
   return entry;
 }
@@ -124,8 +129,8 @@ void check_tiling(const SafetensorsFile& file, std::span<const std::byte> data) 
   for (const SafetensorsEntry& entry : file.entries) {
     if (entry.data.data() < expected) refuse_tensor(file.bytes.path, entry.name, "overlaps " + quote_name(*previous));
     if (entry.data.data() > expected) {
-      refuse_tensor(file.bytes.path, entry.name, "starts after a gap of " +
-                                                     std::to_string(entry.data.data() - expected) + " bytes");
+      refuse_tensor(file.bytes.path, entry.name,
+                    "starts after a gap of " + std::to_string(entry.data.data() - expected) + " bytes");
     }
     expected = entry.data.data() + entry.data.size();
     previous = &entry.name;
@@ -138,7 +143,8 @@ std::map<std::string, std::string> read_metadata(const Json& value, const std::s
   if (!value.is_object()) refuse(path, "__metadata__ must be an object, found " + describe_json(value));
   std::map<std::string, std::string> metadata;
   for (const auto& [key, text] : value.items()) {
-    if (!text.is_string()) refuse(path, "__metadata__: " + quote_name(key) + " must be a string, found " + describe_json(text));
+    if (!text.is_string())
+      refuse(path, "__metadata__: " + quote_name(key) + " must be a string, found " + describe_json(text));
     metadata[key] = text.get<std::string>();
   }
   return metadata;

@@ -24,7 +24,8 @@ void check_specs(const std::vector<TensorSpec>& tensors) {
       throw Error(ErrorCode::invalid_argument, "safetensors: the name '" + tensor.name + "' cannot be used (again)");
     }
     for (std::int64_t dimension : tensor.shape) {
-      if (dimension < 0) throw Error(ErrorCode::invalid_argument, "safetensors: '" + tensor.name + "' has a negative dimension");
+      if (dimension < 0)
+        throw Error(ErrorCode::invalid_argument, "safetensors: '" + tensor.name + "' has a negative dimension");
     }
   }
 }
@@ -36,9 +37,8 @@ std::string make_header(const std::vector<TensorSpec>& tensors, const std::map<s
   std::int64_t offset = 0;
   for (const TensorSpec& tensor : tensors) {
     const std::int64_t end = offset + tensor.bytes();
-    header[tensor.name] = {{"dtype", safetensors_dtype_name(tensor.dtype)},
-                           {"shape", tensor.shape},
-                           {"data_offsets", {offset, end}}};
+    header[tensor.name] = {
+        {"dtype", safetensors_dtype_name(tensor.dtype)}, {"shape", tensor.shape}, {"data_offsets", {offset, end}}};
     offset = end;
   }
   std::string text = header.dump();
@@ -48,7 +48,9 @@ std::string make_header(const std::vector<TensorSpec>& tensors, const std::map<s
   return bytes + text;
 }
 
-[[noreturn]] void misused(const std::string& message) { throw Error(ErrorCode::internal, "safetensors writer: " + message); }
+[[noreturn]] void misused(const std::string& message) {
+  throw Error(ErrorCode::internal, "safetensors writer: " + message);
+}
 
 // Splits in order; a tensor larger than the limit gets a shard of its own.
 std::vector<std::vector<TensorSpec>> plan_shards(std::vector<TensorSpec> tensors, std::int64_t max_bytes) {

@@ -39,10 +39,14 @@ struct Tensor {
   Tensor heads(std::int64_t heads, std::int64_t dim) const;
 
   template <class T>
-  T* as() const { return static_cast<T*>(data); }
+  T* as() const {
+    return static_cast<T*>(data);
+  }
   /// First element of row `i` of the first dimension.
   template <class T>
-  T* row(std::int64_t i) const { return as<T>() + i * stride[0]; }
+  T* row(std::int64_t i) const {
+    return as<T>() + i * stride[0];
+  }
 
   /// "f32[12, 64]" for messages.
   std::string describe() const;

@@ -28,7 +28,9 @@ struct Weight {
   /// Owners of the memory the tensors point into.
   std::vector<std::shared_ptr<const void>> keep;
 
-  std::int64_t groups() const { return format.kind == FormatKind::dense ? 0 : (in + format.group_size - 1) / format.group_size; }
+  std::int64_t groups() const {
+    return format.kind == FormatKind::dense ? 0 : (in + format.group_size - 1) / format.group_size;
+  }
   /// Bytes of data, scales and zeros as held in memory here.
   std::int64_t bytes() const;
 

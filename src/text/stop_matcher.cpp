@@ -53,7 +53,8 @@ StopMatcher::Result StopMatcher::push(std::string_view text) {
 std::string StopMatcher::finish() { return std::exchange(held_, {}); }
 
 void StopMatcher::advance(Pattern& pattern, char byte) {
-  while (pattern.matched > 0 && pattern.text[pattern.matched] != byte) pattern.matched = pattern.border[pattern.matched];
+  while (pattern.matched > 0 && pattern.text[pattern.matched] != byte)
+    pattern.matched = pattern.border[pattern.matched];
   if (pattern.text[pattern.matched] == byte) ++pattern.matched;
 }
 

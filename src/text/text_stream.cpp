@@ -1,4 +1,5 @@
-// The window of TextStream: ids [0, held_from_) are handed out and give context, the rest wait for a complete character.
+// The window of TextStream: ids [0, held_from_) are handed out and give context, the rest wait for a complete
+// character.
 #include "text/text_stream.h"
 
 #include <span>

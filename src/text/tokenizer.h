@@ -65,8 +65,9 @@ struct SpecialIds {
 /// Safe to use from several threads.
 class Tokenizer {
  public:
-  /// Reads tokenizer.json, or else tokenizer.model with its added tokens, and the settings beside it. `origin` names the
-  /// checkpoint in errors. Throws Error(not_found) when neither exists, Error(invalid_checkpoint) when a file is damaged.
+  /// Reads tokenizer.json, or else tokenizer.model with its added tokens, and the settings beside it. `origin` names
+  /// the checkpoint in errors. Throws Error(not_found) when neither exists, Error(invalid_checkpoint) when a file is
+  /// damaged.
   Tokenizer(std::string origin, const FileReader& read);
   static std::unique_ptr<Tokenizer> load(std::string origin, const FileReader& read) {
     return std::make_unique<Tokenizer>(std::move(origin), read);

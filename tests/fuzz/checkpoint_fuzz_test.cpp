@@ -84,7 +84,9 @@ TEST(CheckpointFuzz, HeaderOfTheRightLength) {
   for (int seed = 0; seed < kRounds; ++seed) {
     fuzz::Mutator mutator(static_cast<std::uint64_t>(seed) + 1000000);
     const std::string header = mutator.mutate(kHeader);
-    attempt(tally, header, [&] { open_and_read({{"model.safetensors", testing::raw_safetensors(header, kData)}}, nullptr); });
+    attempt(tally, header, [&] {
+      open_and_read({{"model.safetensors", testing::raw_safetensors(header, kData)}}, nullptr);
+    });
   }
   EXPECT_GT(tally.accepted, 0);
   EXPECT_GT(tally.refused, kRounds / 2);
@@ -93,13 +95,16 @@ TEST(CheckpointFuzz, HeaderOfTheRightLength) {
 TEST(CheckpointFuzz, ShardIndex) {
   const std::string shard1 = testing::raw_safetensors(R"({"x":{"dtype":"U8","shape":[2],"data_offsets":[0,2]}})", "ab");
   const std::string shard2 = testing::raw_safetensors(R"({"y":{"dtype":"U8","shape":[2],"data_offsets":[0,2]}})", "cd");
-  const std::string index = R"({"metadata":{"total_size":4},"weight_map":{"x":"m-1.safetensors","y":"m-2.safetensors"}})";
+  const std::string index =
+      R"({"metadata":{"total_size":4},"weight_map":{"x":"m-1.safetensors","y":"m-2.safetensors"}})";
   Tally tally;
   for (int seed = 0; seed < kRounds; ++seed) {
     fuzz::Mutator mutator(static_cast<std::uint64_t>(seed) + 2000000);
     const std::string damaged = mutator.mutate(index);
     attempt(tally, damaged, [&] {
-      open_and_read({{"m-1.safetensors", shard1}, {"m-2.safetensors", shard2}, {"model.safetensors.index.json", damaged}}, nullptr);
+      open_and_read(
+          {{"m-1.safetensors", shard1}, {"m-2.safetensors", shard2}, {"model.safetensors.index.json", damaged}},
+          nullptr);
     });
   }
   EXPECT_GT(tally.accepted, 0);
@@ -114,7 +119,8 @@ std::string awq_file() {
 }
 
 TEST(CheckpointFuzz, AwqTensorsAndTheirConfig) {
-  const std::string config = R"({"quant_method":"awq","bits":4,"group_size":4,"zero_point":true,"version":"gemm","modules_to_not_convert":["lm_head"]})";
+  const std::string config =
+      R"({"quant_method":"awq","bits":4,"group_size":4,"zero_point":true,"version":"gemm","modules_to_not_convert":["lm_head"]})";
   Tally tally;
   for (int seed = 0; seed < kRounds; ++seed) {
     fuzz::Mutator mutator(static_cast<std::uint64_t>(seed) + 3000000);

@@ -25,8 +25,12 @@ class Mutator {
   void change(std::string& s) {
     const std::size_t at = below(s.size() + 1);
     switch (below(7)) {
-      case 0: if (at < s.size()) s[at] = static_cast<char>(s[at] ^ (1 << below(8))); break;
-      case 1: if (at < s.size()) s[at] = static_cast<char>(below(256)); break;
+      case 0:
+        if (at < s.size()) s[at] = static_cast<char>(s[at] ^ (1 << below(8)));
+        break;
+      case 1:
+        if (at < s.size()) s[at] = static_cast<char>(below(256));
+        break;
       case 2: s.erase(at, below(16)); break;
       case 3: s.insert(at, token()); break;
       case 4: s.replace(at, std::min<std::size_t>(below(8), s.size() - at), token()); break;
@@ -44,16 +48,44 @@ class Mutator {
   }
 
   std::string number() {
-    static constexpr std::array<std::string_view, 14> kNumbers = {
-        "0", "1", "-1", "2147483648", "4294967296", "9223372036854775807", "9223372036854775808", "18446744073709551615",
-        "1e999", "-1e-999", "0.5", "99999999999999999999999", "4611686018427387905", "7"};
+    static constexpr std::array<std::string_view, 14> kNumbers = {"0",
+                                                                  "1",
+                                                                  "-1",
+                                                                  "2147483648",
+                                                                  "4294967296",
+                                                                  "9223372036854775807",
+                                                                  "9223372036854775808",
+                                                                  "18446744073709551615",
+                                                                  "1e999",
+                                                                  "-1e-999",
+                                                                  "0.5",
+                                                                  "99999999999999999999999",
+                                                                  "4611686018427387905",
+                                                                  "7"};
     return std::string(kNumbers[below(kNumbers.size())]);
   }
 
   std::string token() {
-    static constexpr std::array<std::string_view, 20> kTokens = {
-        "{", "}", "[", "]", "\"", ",", ":", "null", "true", "[]", "{}", "\"\"", "\\u0000", "\xff", "../", "/",
-        "\"shape\":[", "\"data_offsets\":[0,0]", "[[[[[[[[[[[[", "\"F64\""};
+    static constexpr std::array<std::string_view, 20> kTokens = {"{",
+                                                                 "}",
+                                                                 "[",
+                                                                 "]",
+                                                                 "\"",
+                                                                 ",",
+                                                                 ":",
+                                                                 "null",
+                                                                 "true",
+                                                                 "[]",
+                                                                 "{}",
+                                                                 "\"\"",
+                                                                 "\\u0000",
+                                                                 "\xff",
+                                                                 "../",
+                                                                 "/",
+                                                                 "\"shape\":[",
+                                                                 "\"data_offsets\":[0,0]",
+                                                                 "[[[[[[[[[[[[",
+                                                                 "\"F64\""};
     return below(3) == 0 ? number() : std::string(kTokens[below(kTokens.size())]);
   }
 

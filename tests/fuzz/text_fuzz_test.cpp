@@ -64,7 +64,8 @@ void use_tokenizer(BridgeTokenizer* tokenizer, Mutator& mutate) {
   for (const size_t untrusted : {0, 1}) {
     Owned<BridgeIds> ids;
     Owned<BridgeRanges> offsets;
-    try_bridge(bittern_bridge_tokenizer_encode, tokenizer, slice(text), &range, untrusted, true, ids.out(), offsets.out());
+    try_bridge(bittern_bridge_tokenizer_encode, tokenizer, slice(text), &range, untrusted, true, ids.out(),
+               offsets.out());
     Owned<BridgeBytes> decoded;
     try_bridge(bittern_bridge_tokenizer_decode, tokenizer, ids.begin(), ids.size(), false, decoded.out());
   }
@@ -74,7 +75,8 @@ TEST(TextFuzz, TokenizerJson) {
   Mutator mutate(1, {"null", "-1", "1e99", "4294967295", "\"\"", "[]", "{}", "true", "\"BPE\"", "\"Unigram\"",
                      "\"Metaspace\"", "\"Sequence\"", "\"Replace\"", "\"ByteFallback\"", "\\u0000", "\xff"});
   // A small document, so that mutations reach its structure and not only its vocabulary.
-  const std::string seed = R"({"version":"1.0","truncation":null,"padding":null,"added_tokens":[{"id":5,"content":"<|im_end|>",
+  const std::string seed =
+      R"({"version":"1.0","truncation":null,"padding":null,"added_tokens":[{"id":5,"content":"<|im_end|>",
     "single_word":false,"lstrip":true,"rstrip":true,"normalized":true,"special":true}],"normalizer":{"type":"Sequence",
     "normalizers":[{"type":"NFC"},{"type":"Replace","pattern":{"Regex":" +"},"content":" "}]},"pre_tokenizer":{"type":"Split",
     "pattern":{"Regex":"\\w+|\\s"},"behavior":"Isolated","invert":false},"post_processor":{"type":"TemplateProcessing","single":
@@ -98,8 +100,8 @@ TEST(TextFuzz, TokenizerJson) {
 TEST(TextFuzz, SentencePieceModel) {
   // Pieces <unk> (unknown), a, b, ab; trainer: BPE; normalizer: no dummy prefix.
   const auto piece = [](const std::string& text, char kind) {
-    const std::string body = std::string("\x0a") + static_cast<char>(text.size()) + text +
-                             std::string("\x15\x00\x00\x80\xbf\x18", 6) + kind;
+    const std::string body =
+        std::string("\x0a") + static_cast<char>(text.size()) + text + std::string("\x15\x00\x00\x80\xbf\x18", 6) + kind;
     return std::string("\x0a") + static_cast<char>(body.size()) + body;
   };
   const std::string seed = piece("<unk>", 2) + piece("<s>", 3) + piece("a", 1) + piece("b", 1) + piece("ab", 1) +
@@ -121,13 +123,43 @@ TEST(TextFuzz, TemplatesAndContexts) {
   const std::vector<std::string> sources = {
       "{% for m in messages %}{{ '<|im_start|>' + m.role + '\\n' + m.content|trim + '<|im_end|>' }}{% endfor %}",
       "{% set ns = namespace(a=0) %}{% macro f(x, y=1) %}{{ x ~ y }}{% endmacro %}{{ f(tools|tojson(indent=2)) }}"
-      "{% if '</think>' in messages[0].content %}{{ messages[0].content.split('</think>')[-1].strip('\\n') }}{% endif %}",
-      "{%- generation %}{{ messages[::-1]|map(attribute='role')|list|join(',') }}{% endgeneration -%}{{ strftime_now('%d %b') }}"};
+      "{% if '</think>' in messages[0].content %}{{ messages[0].content.split('</think>')[-1].strip('\\n') }}{% endif "
+      "%}",
+      "{%- generation %}{{ messages[::-1]|map(attribute='role')|list|join(',') }}{% endgeneration -%}{{ "
+      "strftime_now('%d %b') }}"};
   const std::string request = R"({"messages":[{"role":"user","content":"a <|im_end|> </think>\n b"},
     {"role":"assistant","content":null,"tool_calls":[{"function":{"name":"f","arguments":{"x":[1,2.5,"é"]}}}]}],"tools":[{"a":{}}]})";
-  Mutator mutate(3, {"{{", "}}", "{%", "%}", "|", "(", ")", "[", "]", "**99", "*99999999", "//0", "range(99999999)", "|list",
-                     "|tojson", ".split('')", ".replace('','x')", "|batch(0)", "|indent(99999999)", "[::-1]", "{% for i in x %}",
-                     "{% macro f() %}", "{{ f() }}", "~", "is", "not", "null", "\xf4\x8e\x80\x80", "\xff", "\\", "'"});
+  Mutator mutate(3, {"{{",
+                     "}}",
+                     "{%",
+                     "%}",
+                     "|",
+                     "(",
+                     ")",
+                     "[",
+                     "]",
+                     "**99",
+                     "*99999999",
+                     "//0",
+                     "range(99999999)",
+                     "|list",
+                     "|tojson",
+                     ".split('')",
+                     ".replace('','x')",
+                     "|batch(0)",
+                     "|indent(99999999)",
+                     "[::-1]",
+                     "{% for i in x %}",
+                     "{% macro f() %}",
+                     "{{ f() }}",
+                     "~",
+                     "is",
+                     "not",
+                     "null",
+                     "\xf4\x8e\x80\x80",
+                     "\xff",
+                     "\\",
+                     "'"});
   const std::vector<std::string> specials = {"<|im_start|>", "<|im_end|>", "</think>"};
   std::vector<BridgeSlice> slices;
   for (const std::string& special : specials) slices.push_back(slice(special));
@@ -140,11 +172,12 @@ TEST(TextFuzz, TemplatesAndContexts) {
     BridgeTemplate* chat_template = nullptr;
     compiled.add(try_bridge(bittern_bridge_template_new, slice(source), &chat_template));
     if (chat_template == nullptr) continue;
-    compiled.add(try_bridge(bittern_bridge_template_protect, chat_template, slices.data(), slices.size(), slice(""), true));
+    compiled.add(
+        try_bridge(bittern_bridge_template_protect, chat_template, slices.data(), slices.size(), slice(""), true));
     Owned<BridgeBytes> text;
     Owned<BridgeRanges> untrusted;
-    rendered.add(try_bridge(bittern_bridge_template_render, chat_template, slice(R"({"bos_token":"<s>"})"), slice(context),
-                            int64_t{0}, text.out(), untrusted.out()));
+    rendered.add(try_bridge(bittern_bridge_template_render, chat_template, slice(R"({"bos_token":"<s>"})"),
+                            slice(context), int64_t{0}, text.out(), untrusted.out()));
     for (const BridgeRange& range : untrusted) EXPECT_TRUE(range.begin < range.end && range.end <= text.size());
     bittern_bridge_template_free(chat_template);
   }

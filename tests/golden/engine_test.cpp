@@ -1,6 +1,6 @@
 // The engine on real models: greedy answers are the reference's, and an answer depends on its request alone. It is the
-// same token for token and bit for bit of its log-probabilities however it is chunked, batched, preempted or shared, for
-// every KV format, on the CPU backend in its deterministic mode.
+// same token for token and bit for bit of its log-probabilities however it is chunked, batched, preempted or shared,
+// for every KV format, on the CPU backend in its deterministic mode.
 #include <bittern/engine.h>
 #include <bittern/error.h>
 #include <gtest/gtest.h>
@@ -86,7 +86,8 @@ std::vector<Request> sampled_requests(const ModelConfig& config, int count) {
 }
 
 /// Every request by itself, one sample after another, whole prompts in one step.
-std::vector<std::vector<Answer>> answers_alone(Loaded& loaded, const std::string& kv, const std::vector<Request>& requests) {
+std::vector<std::vector<Answer>> answers_alone(Loaded& loaded, const std::string& kv,
+                                               const std::vector<Request>& requests) {
   auto engine = loaded.engine(options_of(kv, 1, 64));
   std::vector<std::vector<Answer>> answers;
   for (const Request& request : requests) answers.push_back(read_all(*engine->submit(request), request.n));
@@ -167,7 +168,8 @@ TEST(GoldenEngineChunks, EveryChunkSizeGivesTheSameBits) {
       const auto expected = answers_alone(loaded, kv, requests);
       for (int chunk = 1; chunk <= 34; ++chunk) {
         SCOPED_TRACE(::testing::Message() << name << " " << kv << " chunk " << chunk);
-        ASSERT_NO_FATAL_FAILURE(expect_same(answers_together(*loaded.engine(options_of(kv, 1, chunk)), requests), expected));
+        ASSERT_NO_FATAL_FAILURE(
+            expect_same(answers_together(*loaded.engine(options_of(kv, 1, chunk)), requests), expected));
       }
     }
   }

@@ -14,8 +14,8 @@ namespace bittern::golden {
 /// What the reference says about one prompt. Logits are (T, vocab), row after row.
 struct Prompt {
   std::vector<std::int32_t> ids;
-  std::vector<float> logits;         // one pass over the whole prompt
-  std::vector<float> step_logits;    // the prompt fed one token at a time; equal to logits unless recorded apart
+  std::vector<float> logits;           // one pass over the whole prompt
+  std::vector<float> step_logits;      // the prompt fed one token at a time; equal to logits unless recorded apart
   std::vector<std::int32_t> greedy;    // continuation after feeding one token at a time
   std::vector<std::int32_t> generate;  // continuation after one pass; equal to greedy unless recorded apart
 };

@@ -19,7 +19,9 @@ struct StoredTensor {
   std::string data;
 };
 
-std::string shard_of(const std::string& name) { return name.ends_with(".safetensors") && name.starts_with("model") ? name : ""; }
+std::string shard_of(const std::string& name) {
+  return name.ends_with(".safetensors") && name.starts_with("model") ? name : "";
+}
 
 std::vector<StoredTensor> read_tensors(const ModelFiles& files) {
   std::vector<StoredTensor> tensors;
@@ -28,8 +30,7 @@ std::vector<StoredTensor> read_tensors(const ModelFiles& files) {
     const SafetensorsFile file = read_safetensors(files.require(name));
     for (const SafetensorsEntry& entry : file.entries) {
       const auto* begin = reinterpret_cast<const char*>(entry.data.data());
-      tensors.push_back({entry.name, entry.dtype_name, entry.shape,
-                         std::string(begin, entry.data.size())});
+      tensors.push_back({entry.name, entry.dtype_name, entry.shape, std::string(begin, entry.data.size())});
     }
   }
   return tensors;
@@ -56,7 +57,8 @@ class GoldenKeys : public ::testing::TestWithParam<std::string> {
   }
 
   void load(const std::vector<StoredTensor>& tensors) {
-    load_model(testing::memory_files({{"config.json", config_}, {"model.safetensors", safetensors_of(tensors)}}), *backend_);
+    load_model(testing::memory_files({{"config.json", config_}, {"model.safetensors", safetensors_of(tensors)}}),
+               *backend_);
   }
 
   std::string config_;
@@ -75,12 +77,14 @@ TEST_P(GoldenKeys, EachMissingTensorIsNamed) {
 
 TEST_P(GoldenKeys, AllMissingTensorsAreListed) {
   const std::vector<StoredTensor> some(tensors_.begin() + 3, tensors_.end());
-  for (int i = 0; i < 3; ++i) EXPECT_ERROR(ErrorCode::invalid_checkpoint, tensors_[static_cast<std::size_t>(i)].name, load(some));
+  for (int i = 0; i < 3; ++i)
+    EXPECT_ERROR(ErrorCode::invalid_checkpoint, tensors_[static_cast<std::size_t>(i)].name, load(some));
 }
 
 TEST_P(GoldenKeys, UnusedTensorsAreListed) {
   std::vector<StoredTensor> more = tensors_;
-  for (const char* name : {"model.layers.0.self_attn.extra_proj.weight", "model.layers.7.ffn_norm.weight", "score.bias"}) {
+  for (const char* name :
+       {"model.layers.0.self_attn.extra_proj.weight", "model.layers.7.ffn_norm.weight", "score.bias"}) {
     more.push_back({name, "F32", {1}, std::string(4, '\0')});
   }
   for (const char* name : {"extra_proj.weight", "model.layers.7.ffn_norm.weight", "score.bias"}) {

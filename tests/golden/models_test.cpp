@@ -38,7 +38,8 @@ void expect_close(const std::string& what, std::span<const float> actual, std::s
   return ::testing::AssertionSuccess();
 }
 
-void expect_same(const BackendChoice& choice, const std::string& what, std::span<const float> a, std::span<const float> b) {
+void expect_same(const BackendChoice& choice, const std::string& what, std::span<const float> a,
+                 std::span<const float> b) {
   if (choice.deterministic) {
     EXPECT_TRUE(same_bits(a, b)) << what;
   } else {
@@ -143,7 +144,8 @@ std::array<std::vector<float>, 3> run_batched(Bench& bench, const std::array<con
     ids[s] = continued(*prompts[s]);
   }
   Counts fed{};
-  for (const Counts& counts : ragged_schedule({prompts[0]->ids.size(), prompts[1]->ids.size(), prompts[2]->ids.size()})) {
+  for (const Counts& counts :
+       ragged_schedule({prompts[0]->ids.size(), prompts[1]->ids.size(), prompts[2]->ids.size()})) {
     std::vector<Piece> pieces;
     for (std::size_t s = 0; s < 3; ++s) {
       if (counts[s] > 0) pieces.push_back({sequences[s], std::span(ids[s]).subspan(fed[s], counts[s])});

@@ -59,9 +59,8 @@ constexpr int kBlocksPerSequence = Bench::kMaxLength / Bench::kBlockTokens;
 }  // namespace
 
 std::vector<BackendChoice> backend_choices() {
-  return {{"ref", ""},       {"cpu", "generic"},    {"cpu", "avx2"},
-          {"cpu", "avx512"}, {"cpu", "avx512vnni"}, {"cpu", "avx512bf16"},
-          {"cpu", "", false}};
+  return {{"ref", ""},           {"cpu", "generic"},    {"cpu", "avx2"},   {"cpu", "avx512"},
+          {"cpu", "avx512vnni"}, {"cpu", "avx512bf16"}, {"cpu", "", false}};
 }
 
 std::string reason_to_skip(const BackendChoice& choice) {

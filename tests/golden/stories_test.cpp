@@ -59,7 +59,8 @@ TEST_P(Stories, LogitsAndGreedyIdsEqualReference) {
     const Distance d = distance(bench.last_row(logits), prompt["last_logits"].get<std::vector<float>>());
     EXPECT_LE(d.norm, 1e-4) << text;
     EXPECT_LE(d.largest, 1e-4) << text;
-    EXPECT_EQ(bench.greedy(sequence, bench.last_row(logits), 40), prompt["greedy_40"].get<std::vector<std::int32_t>>()) << text;
+    EXPECT_EQ(bench.greedy(sequence, bench.last_row(logits), 40), prompt["greedy_40"].get<std::vector<std::int32_t>>())
+        << text;
   }
 }
 

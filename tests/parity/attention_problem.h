@@ -19,7 +19,8 @@ class AttentionProblem {
     }
     for (int p = 0; p < max_tokens; ++p) {
       for (int i = 0; i < c.rotary_dim / 2; ++i) {
-        const float angle = static_cast<float>(p) * std::pow(100.0f, -2.0f * static_cast<float>(i) / static_cast<float>(c.rotary_dim));
+        const float angle =
+            static_cast<float>(p) * std::pow(100.0f, -2.0f * static_cast<float>(i) / static_cast<float>(c.rotary_dim));
         cos_table.push_back(std::cos(angle));
         sin_table.push_back(std::sin(angle));
       }
@@ -57,7 +58,8 @@ class AttentionProblem {
 
   /// Runs one step: stores its tokens and returns what attention gives, (tokens, q_heads * head_dim).
   /// `which` names the sequences the step is made of, in order.
-  Matrix run(Backend& backend, KvPool& pool, const Step& step, const std::vector<int>& which, Qkv* rotated = nullptr) const {
+  Matrix run(Backend& backend, KvPool& pool, const Step& step, const std::vector<int>& which,
+             Qkv* rotated = nullptr) const {
     const BatchView batch = step.view();
     Qkv qkv = gather(batch, which);
     store(backend, pool, batch, qkv);
@@ -99,7 +101,8 @@ class AttentionProblem {
     Qkv qkv{Matrix(batch.tokens, qw + 2 * kw, true), {}, {}, {}};
     for (int s = 0; s < batch.sequences; ++s) {
       const auto sequence = static_cast<std::size_t>(which[static_cast<std::size_t>(s)]);
-      for (int t = batch.q_start[static_cast<std::size_t>(s)]; t < batch.q_start[static_cast<std::size_t>(s) + 1]; ++t) {
+      for (int t = batch.q_start[static_cast<std::size_t>(s)]; t < batch.q_start[static_cast<std::size_t>(s) + 1];
+           ++t) {
         const int p = batch.positions[static_cast<std::size_t>(t)];
         for (std::int64_t i = 0; i < qw; ++i) qkv.rows.at(t, i) = q[sequence].at(p, i);
         for (std::int64_t i = 0; i < kw; ++i) qkv.rows.at(t, qw + i) = k[sequence].at(p, i);
@@ -118,7 +121,8 @@ class AttentionProblem {
     const std::size_t half = static_cast<std::size_t>(c.rotary_dim / 2);
     std::vector<float> cos, sin;
     for (const std::int32_t p : batch.positions) {
-      const auto at = static_cast<std::ptrdiff_t>(static_cast<std::size_t>(p) * half), end = at + static_cast<std::ptrdiff_t>(half);
+      const auto at = static_cast<std::ptrdiff_t>(static_cast<std::size_t>(p) * half),
+                 end = at + static_cast<std::ptrdiff_t>(half);
       cos.insert(cos.end(), cos_table.begin() + at, cos_table.begin() + end);
       sin.insert(sin.end(), sin_table.begin() + at, sin_table.begin() + end);
     }

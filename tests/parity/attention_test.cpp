@@ -50,7 +50,8 @@ void compare_row(KvFormat format, bool exact, const float* found, const float* e
     const double decoding = step > 0 ? 8 * kEps * (size + range) : 0;
     ++count.elements;
     if (error > rotation + decoding) ++count.other_code;
-    ASSERT_LE(error, rotation + decoding + 1.0001 * step) << "element " << i << ": " << found[i] << " instead of " << expected[i];
+    ASSERT_LE(error, rotation + decoding + 1.0001 * step)
+        << "element " << i << ": " << found[i] << " instead of " << expected[i];
   }
 }
 
@@ -72,8 +73,10 @@ TEST_P(KvParity, StoresTheSame) {
       auto [ek, ev] = problem.cached(*ref, *expected_pool, s, tokens);
       for (std::int64_t row = 0; row < std::int64_t{tokens} * c.kv_heads; ++row) {
         const std::int64_t at = row * c.head_dim;
-        compare_row(GetParam().format, c.rotary_dim == 0, fk.tensor().as<float>() + at, ek.tensor().as<float>() + at, c.head_dim, count);
-        compare_row(GetParam().format, true, fv.tensor().as<float>() + at, ev.tensor().as<float>() + at, c.head_dim, count);
+        compare_row(GetParam().format, c.rotary_dim == 0, fk.tensor().as<float>() + at, ek.tensor().as<float>() + at,
+                    c.head_dim, count);
+        compare_row(GetParam().format, true, fv.tensor().as<float>() + at, ev.tensor().as<float>() + at, c.head_dim,
+                    count);
         ASSERT_FALSE(HasFatalFailure()) << "sequence " << s << ", row " << row;
       }
     }
@@ -111,7 +114,8 @@ std::unique_ptr<KvPool> copy_pool(Backend& cpu, const KvPool& from, Backend& ref
   auto pool = plain.make_pool(ref);
   for (int s = 0; s < problem.sequence_count(); ++s) {
     const int tokens = problem.ends()[static_cast<std::size_t>(s)];
-    std::tie(plain.k[static_cast<std::size_t>(s)], plain.v[static_cast<std::size_t>(s)]) = problem.cached(cpu, from, s, tokens);
+    std::tie(plain.k[static_cast<std::size_t>(s)], plain.v[static_cast<std::size_t>(s)]) =
+        problem.cached(cpu, from, s, tokens);
     const Step whole = plain.step_alone(s, 0, tokens);
     plain.store(ref, *pool, whole.view(), plain.gather(whole.view(), {s}));
   }
@@ -121,7 +125,8 @@ std::unique_ptr<KvPool> copy_pool(Backend& cpu, const KvPool& from, Backend& ref
 double largest(Matrix& m) {
   const float* values = m.tensor().as<float>();
   double most = 0;
-  for (std::int64_t i = 0; i < m.rows() * m.cols(); ++i) most = std::max(most, std::abs(static_cast<double>(values[i])));
+  for (std::int64_t i = 0; i < m.rows() * m.cols(); ++i)
+    most = std::max(most, std::abs(static_cast<double>(values[i])));
   return most;
 }
 
@@ -141,13 +146,15 @@ Bounds bounds_of(const Backend& backend, const KvPool& pool, const AttentionProb
   return quantized ? Bounds{3 * b.k_norm, 3 * b.v_max} : b;
 }
 
-void expect_attention(const AttentionProblem& problem, const Matrix& found, const Matrix& expected, const Matrix& q, Bounds bounds) {
+void expect_attention(const AttentionProblem& problem, const Matrix& found, const Matrix& expected, const Matrix& q,
+                      Bounds bounds) {
   const std::int64_t dim = problem.c.head_dim;
   double worst = 0;
   std::string where;
   for (std::int64_t t = 0; t < found.rows(); ++t) {
     const double scale = 1.0 / std::sqrt(static_cast<double>(dim));
-    const double error = attention_weight_error(q.norm(t) / std::sqrt(problem.c.q_heads) * 2, bounds.k_norm, dim, scale);
+    const double error =
+        attention_weight_error(q.norm(t) / std::sqrt(problem.c.q_heads) * 2, bounds.k_norm, dim, scale);
     const double tolerance = attention_tolerance(error, problem.max_tokens, bounds.v_max);
     for (std::int64_t i = 0; i < found.cols(); ++i) {
       ASSERT_FALSE(std::isnan(found.at(t, i))) << "token " << t << ", column " << i;

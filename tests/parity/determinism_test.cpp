@@ -1,5 +1,5 @@
-// The CPU backend gives a token the same bits whatever surrounds it: alone or in a batch, in one piece or token by token,
-// with any number of threads. These are equalities of bits, on every instruction set.
+// The CPU backend gives a token the same bits whatever surrounds it: alone or in a batch, in one piece or token by
+// token, with any number of threads. These are equalities of bits, on every instruction set.
 #include <gtest/gtest.h>
 
 #include "parity/attention_problem.h"
@@ -10,7 +10,9 @@ namespace {
 
 class Determinism : public IsaFixture<std::string> {
  protected:
-  std::unique_ptr<Backend> deterministic(int threads) { return make_backend("cpu", cpu_options(GetParam(), threads, true)); }
+  std::unique_ptr<Backend> deterministic(int threads) {
+    return make_backend("cpu", cpu_options(GetParam(), threads, true));
+  }
 };
 
 void expect_same_row(const Matrix& a, std::int64_t row_a, const Matrix& b, std::int64_t row_b) {
@@ -21,7 +23,8 @@ void expect_same_row(const Matrix& a, std::int64_t row_a, const Matrix& b, std::
   }
 }
 
-Matrix linear_rows(Backend& backend, const PackedWeight& w, const DeviceBuffer* bias, Matrix& x, std::int64_t begin, std::int64_t count) {
+Matrix linear_rows(Backend& backend, const PackedWeight& w, const DeviceBuffer* bias, Matrix& x, std::int64_t begin,
+                   std::int64_t count) {
   Matrix out(count, w.out(), false);
   backend.linear(out.tensor(), x.tensor().slice(begin, count), w, bias);
   return out;
@@ -38,7 +41,8 @@ TEST_P(Determinism, LinearRowsDoNotDependOnTheBatch) {
       const auto w = cpu->prepare(random_weight(kind, out, in, random));
       const auto bias = cpu->prepare_vector(random_vector(out, random), 0);
       const Matrix all = linear_rows(*cpu, *w, bias.get(), x, 0, 300);
-      for (const auto& [begin, count] : {std::pair{0, 1}, {299, 1}, {7, 2}, {8, 3}, {100, 7}, {50, 8}, {51, 9}, {200, 33}, {3, 257}}) {
+      for (const auto& [begin, count] :
+           {std::pair{0, 1}, {299, 1}, {7, 2}, {8, 3}, {100, 7}, {50, 8}, {51, 9}, {200, 33}, {3, 257}}) {
         const Matrix some = linear_rows(*cpu, *w, bias.get(), x, begin, count);
         for (int r = 0; r < count; ++r) {
           expect_same_row(some, r, all, begin + r);
@@ -62,7 +66,8 @@ TEST_P(Determinism, LinearDoesNotDependOnThreads) {
       for (const int threads : {2, 3}) {
         const auto other = deterministic(threads);
         const Matrix many = linear_rows(*other, *other->prepare(weight), nullptr, x, 0, rows);
-        for (std::int64_t r = 0; r < rows; ++r) ASSERT_NO_FATAL_FAILURE(expect_same_row(one, r, many, r)) << threads << " threads";
+        for (std::int64_t r = 0; r < rows; ++r)
+          ASSERT_NO_FATAL_FAILURE(expect_same_row(one, r, many, r)) << threads << " threads";
       }
     }
   }
@@ -86,13 +91,15 @@ std::vector<Matrix> prefill(Backend& backend, const AttentionProblem& problem) {
 }
 
 // Sequence `s` alone, in pieces of `chunk` tokens.
-void expect_same_in_chunks(Backend& backend, const AttentionProblem& problem, int s, int chunk, const Matrix& expected) {
+void expect_same_in_chunks(Backend& backend, const AttentionProblem& problem, int s, int chunk,
+                           const Matrix& expected) {
   const auto pool = problem.make_pool(backend);
   const int tokens = problem.ends()[static_cast<std::size_t>(s)];
   for (int begin = 0; begin < tokens; begin += chunk) {
     const int end = std::min(tokens, begin + chunk);
     const Matrix found = problem.run(backend, *pool, problem.step_alone(s, begin, end), {s});
-    for (int t = begin; t < end; ++t) ASSERT_NO_FATAL_FAILURE(expect_same_row(found, t - begin, expected, t)) << "token " << t;
+    for (int t = begin; t < end; ++t)
+      ASSERT_NO_FATAL_FAILURE(expect_same_row(found, t - begin, expected, t)) << "token " << t;
   }
 }
 
@@ -112,7 +119,8 @@ TEST_P(Determinism, AttentionDoesNotDependOnChunks) {
       const std::vector<Matrix> whole = prefill(*cpu, problem);
       for (int s = 0; s < problem.sequence_count(); ++s) {
         for (const int chunk : {1, 7, 64}) {
-          SCOPED_TRACE(std::string(kv_format_name(format)) + ", " + c.name() + ", sequence " + std::to_string(s) + " in chunks of " + std::to_string(chunk));
+          SCOPED_TRACE(std::string(kv_format_name(format)) + ", " + c.name() + ", sequence " + std::to_string(s) +
+                       " in chunks of " + std::to_string(chunk));
           ASSERT_NO_FATAL_FAILURE(expect_same_in_chunks(*cpu, problem, s, chunk, whole[static_cast<std::size_t>(s)]));
         }
       }
@@ -139,7 +147,8 @@ TEST_P(Determinism, AttentionDoesNotDependOnThreads) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Cpu, Determinism, ::testing::ValuesIn(all_isas()), [](const auto& test) { return test.param; });
+INSTANTIATE_TEST_SUITE_P(Cpu, Determinism, ::testing::ValuesIn(all_isas()),
+                         [](const auto& test) { return test.param; });
 
 }  // namespace
 }  // namespace bittern::parity

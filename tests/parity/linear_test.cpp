@@ -63,7 +63,8 @@ void expect_close(const Matrix& found, const Matrix& expected, const LinearProbl
       where = "row " + std::to_string(r) + " output " + std::to_string(n) + ": " + std::to_string(found.at(r, n)) +
               " instead of " + std::to_string(expected.at(r, n));
     }
-    for (std::int64_t r = 0; r < found.rows(); ++r) ASSERT_FALSE(std::isnan(found.at(r, n))) << "row " << r << " output " << n;
+    for (std::int64_t r = 0; r < found.rows(); ++r)
+      ASSERT_FALSE(std::isnan(found.at(r, n))) << "row " << r << " output " << n;
   }
   EXPECT_LE(worst, 1.0) << "times the tolerance, at " << where;
   EXPECT_TRUE(!problem.strided || found.gaps_untouched()) << "wrote outside its columns";
@@ -88,7 +89,8 @@ TEST_P(LinearParity, EveryKernelPinned) {
     BackendOptions options = cpu_options(GetParam().isa);
     options.kernel_pin = "gemm=" + kernel;
     const auto pinned = make_backend("cpu", options);
-    for (const LinearCase& c : {LinearCase{1, 172, 40, true}, {3, 129, 33}, {9, 64, 100, false, true}, {40, 100, 17}, {300, 72, 65, true}}) {
+    for (const LinearCase& c :
+         {LinearCase{1, 172, 40, true}, {3, 129, 33}, {9, 64, 100, false, true}, {40, 100, 17}, {300, 72, 65, true}}) {
       SCOPED_TRACE(kernel + ": " + c.name());
       LinearProblem problem(c, GetParam().weight);
       expect_close(problem.run(*pinned), problem.run(*ref), problem);
@@ -148,9 +150,8 @@ TEST_P(LinearParity, RowsDoNotTouchEachOther) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Cpu, LinearParity, ::testing::ValuesIn(all_params()), [](const auto& test) {
-  return test.param.isa + "_" + test.param.weight.name();
-});
+INSTANTIATE_TEST_SUITE_P(Cpu, LinearParity, ::testing::ValuesIn(all_params()),
+                         [](const auto& test) { return test.param.isa + "_" + test.param.weight.name(); });
 
 }  // namespace
 }  // namespace bittern::parity

@@ -36,7 +36,9 @@ class Random {
 class Matrix {
  public:
   Matrix(std::int64_t rows, std::int64_t cols, bool strided)
-      : cols_(cols), stride_(strided ? cols + 5 : cols), offset_(strided ? 3 : 0),
+      : cols_(cols),
+        stride_(strided ? cols + 5 : cols),
+        offset_(strided ? 3 : 0),
         values_(static_cast<std::size_t>(rows * stride_), strided ? std::numeric_limits<float>::quiet_NaN() : 0.0f),
         rows_(rows) {}
 
@@ -50,7 +52,9 @@ class Matrix {
 
   Tensor tensor() { return Tensor::of(values_.data(), DType::f32, rows_, stride_).columns(offset_, cols_); }
   float& at(std::int64_t r, std::int64_t c) { return values_[static_cast<std::size_t>(r * stride_ + offset_ + c)]; }
-  float at(std::int64_t r, std::int64_t c) const { return values_[static_cast<std::size_t>(r * stride_ + offset_ + c)]; }
+  float at(std::int64_t r, std::int64_t c) const {
+    return values_[static_cast<std::size_t>(r * stride_ + offset_ + c)];
+  }
   std::int64_t rows() const { return rows_; }
   std::int64_t cols() const { return cols_; }
 
@@ -85,7 +89,8 @@ inline Weight random_dense(DType dtype, std::int64_t out, std::int64_t in, Rando
   std::vector<float> row(static_cast<std::size_t>(in));
   for (std::int64_t n = 0; n < out; ++n) {
     for (float& value : row) value = random.normal();
-    convert_from_f32(row.data(), dtype, in, w.data.as<std::byte>() + n * in * static_cast<std::int64_t>(dtype_size(dtype)));
+    convert_from_f32(row.data(), dtype, in,
+                     w.data.as<std::byte>() + n * in * static_cast<std::int64_t>(dtype_size(dtype)));
   }
   return w;
 }
@@ -110,12 +115,13 @@ inline Weight random_weight(const WeightCase& kind, std::int64_t out, std::int64
   return random_int4(kind.format.group_size, kind.f16_scales, out, in, random);
 }
 
-/// The arrays of one step over paged sequences. Blocks of the sequences are interleaved and in descending order, so that
-/// neither the order of blocks nor neighbouring sequences can be mistaken for each other.
+/// The arrays of one step over paged sequences. Blocks of the sequences are interleaved and in descending order, so
+/// that neither the order of blocks nor neighbouring sequences can be mistaken for each other.
 class Step {
  public:
   /// Tokens [begin[s], end[s]) of every sequence s.
-  Step(int block_tokens, const std::vector<int>& begin, const std::vector<int>& end, int total_sequences, int max_tokens) {
+  Step(int block_tokens, const std::vector<int>& begin, const std::vector<int>& end, int total_sequences,
+       int max_tokens) {
     sequences_ = static_cast<int>(begin.size());
     max_blocks_ = (max_tokens + block_tokens - 1) / block_tokens;
     q_start_.push_back(0);

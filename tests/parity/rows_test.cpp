@@ -29,7 +29,9 @@ struct RowProblem {
     for (std::int64_t i = 0; i < a.cols(); i += 3) a.at(0, i) *= 20;
   }
 
-  static std::int64_t width_of(const RowCase& c, RowOp op) { return op == RowOp::rms_norm_heads ? 3 * c.width : c.width; }
+  static std::int64_t width_of(const RowCase& c, RowOp op) {
+    return op == RowOp::rms_norm_heads ? 3 * c.width : c.width;
+  }
 
   Random random;
   Matrix a, b;
@@ -46,7 +48,9 @@ std::vector<Matrix> run(RowOp op, RowProblem p, Backend& backend, bool strided) 
   switch (op) {
     case RowOp::rms_norm: backend.rms_norm(o, a, *weight, kNormEps); break;
     case RowOp::rms_norm_in_place: backend.rms_norm(a, a, *weight, kNormEps); return {p.a};
-    case RowOp::rms_norm_heads: backend.rms_norm(a.heads(3, a.cols() / 3), a.heads(3, a.cols() / 3), *weight, kNormEps); return {p.a};
+    case RowOp::rms_norm_heads:
+      backend.rms_norm(a.heads(3, a.cols() / 3), a.heads(3, a.cols() / 3), *weight, kNormEps);
+      return {p.a};
     case RowOp::add_rms_norm: backend.add_rms_norm(o, a, b, *weight, kNormEps); return {out, p.a};
     case RowOp::add: backend.add(a, b); return {p.a};
     case RowOp::silu: backend.gated_activation(o, a, b, Activation::silu); break;
@@ -68,8 +72,10 @@ double tolerance(RowOp op, double a, double b, double expected, std::int64_t wid
   switch (op) {
     case RowOp::add:
     case RowOp::scale:
-    case RowOp::gather: return 0;  // one exact rounding, or none
-    // A sum of squares has no cancellation: its relative error grows with sqrt(width) at most, half of it after the root.
+    case RowOp::gather:
+      return 0;  // one exact rounding, or none
+    // A sum of squares has no cancellation: its relative error grows with sqrt(width) at most, half of it after the
+    // root.
     case RowOp::rms_norm:
     case RowOp::rms_norm_in_place:
     case RowOp::rms_norm_heads:
@@ -98,7 +104,8 @@ TEST_P(RowParity, MatchesTheReference) {
       for (std::int64_t r = 0; r < found[part].rows(); ++r) {
         for (std::int64_t i = 0; i < found[part].cols(); ++i) {
           const double want = expected[part].at(r, i);
-          const double allowed = part == 1 ? 0 : tolerance(GetParam().op, problem.a.at(r, i), problem.b.at(r, i), want, c.width);
+          const double allowed =
+              part == 1 ? 0 : tolerance(GetParam().op, problem.a.at(r, i), problem.b.at(r, i), want, c.width);
           ASSERT_NEAR(found[part].at(r, i), want, allowed) << "row " << r << ", element " << i << ", part " << part;
         }
       }
@@ -122,7 +129,8 @@ TEST_P(RowParity, ARowAloneEqualsTheRowInABatch) {
     }
     const std::vector<Matrix> one = run(GetParam().op, alone, *cpu, false);
     for (std::size_t part = 0; part < one.size(); ++part) {
-      for (std::int64_t i = 0; i < one[part].cols(); ++i) ASSERT_EQ(one[part].at(0, i), all[part].at(r, i)) << r << ' ' << i;
+      for (std::int64_t i = 0; i < one[part].cols(); ++i)
+        ASSERT_EQ(one[part].at(0, i), all[part].at(r, i)) << r << ' ' << i;
     }
   }
 }
@@ -135,9 +143,8 @@ std::vector<RowParam> all_params() {
   return list;
 }
 
-INSTANTIATE_TEST_SUITE_P(Cpu, RowParity, ::testing::ValuesIn(all_params()), [](const auto& test) {
-  return test.param.isa + "_" + row_op_name(test.param.op);
-});
+INSTANTIATE_TEST_SUITE_P(Cpu, RowParity, ::testing::ValuesIn(all_params()),
+                         [](const auto& test) { return test.param.isa + "_" + row_op_name(test.param.op); });
 
 }  // namespace
 }  // namespace bittern::parity

@@ -1,8 +1,8 @@
-// How far a correct kernel may be from the reference, derived from the numbers that enter a sum, never guessed per test.
-// A dot product of K terms in f32 rounds K times; the rounding errors have random signs, so their sum grows with
-// sqrt(K) times the size of the partial sums, which |x| |w| (Cauchy-Schwarz) bounds. kSlack covers the spread: a bound of
-// several standard deviations over the some hundred thousand outputs the table checks. A wrong element, nibble, scale or
-// neighbour changes a result by its own size, orders of magnitude more.
+// How far a correct kernel may be from the reference, derived from the numbers that enter a sum, never guessed per
+// test. A dot product of K terms in f32 rounds K times; the rounding errors have random signs, so their sum grows with
+// sqrt(K) times the size of the partial sums, which |x| |w| (Cauchy-Schwarz) bounds. kSlack covers the spread: a bound
+// of several standard deviations over the some hundred thousand outputs the table checks. A wrong element, nibble,
+// scale or neighbour changes a result by its own size, orders of magnitude more.
 #pragma once
 
 #include <cmath>
@@ -19,13 +19,14 @@ inline double linear_tolerance(double x_norm, double w_norm, std::int64_t inputs
   return kSlack * kEps * std::sqrt(static_cast<double>(inputs)) * x_norm * w_norm + 1e-30;
 }
 
-/// 2-norm of what a kernel sums for output `n`. An int4 kernel may sum s(q-c)x and s(c-z)x apart, for any c of 0..15, so
-/// each of its weights counts with the largest such product instead of its own, much smaller value.
+/// 2-norm of what a kernel sums for output `n`. An int4 kernel may sum s(q-c)x and s(c-z)x apart, for any c of 0..15,
+/// so each of its weights counts with the largest such product instead of its own, much smaller value.
 inline double summed_norm(const Weight& w, const Weight& decoded, std::int64_t n) {
   double sum = 0;
   for (std::int64_t i = 0; i < w.in; ++i) {
     const bool grouped = w.format.kind == FormatKind::grouped_int4;
-    const double value = grouped ? 16.0 * w.scales.row<float>(n)[i / w.format.group_size] : decoded.data.row<float>(n)[i];
+    const double value =
+        grouped ? 16.0 * w.scales.row<float>(n)[i / w.format.group_size] : decoded.data.row<float>(n)[i];
     sum += value * value;
   }
   return std::sqrt(sum);

@@ -7,13 +7,13 @@
 
 #include <string>
 
-#define EXPECT_ERROR(expected_code, text, ...)                                             \
-  do {                                                                                     \
-    try {                                                                                  \
-      __VA_ARGS__;                                                                         \
-      ADD_FAILURE() << "no error; expected one that says: " << (text);                     \
-    } catch (const ::bittern::Error& error_) {                                             \
+#define EXPECT_ERROR(expected_code, text, ...)                                                         \
+  do {                                                                                                 \
+    try {                                                                                              \
+      __VA_ARGS__;                                                                                     \
+      ADD_FAILURE() << "no error; expected one that says: " << (text);                                 \
+    } catch (const ::bittern::Error& error_) {                                                         \
       EXPECT_EQ(::bittern::error_code_name(error_.code()), ::bittern::error_code_name(expected_code)); \
-      EXPECT_NE(std::string(error_.what()).find(text), std::string::npos) << error_.what(); \
-    }                                                                                      \
+      EXPECT_NE(std::string(error_.what()).find(text), std::string::npos) << error_.what();            \
+    }                                                                                                  \
   } while (false)

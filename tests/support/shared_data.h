@@ -19,7 +19,7 @@ inline std::filesystem::path shared_data(const std::string& relative) {
 
 }  // namespace bittern::testing
 
-#define SKIP_WITHOUT_SHARED_DATA(relative)                                      \
-  if (!std::filesystem::exists(::bittern::testing::shared_data(relative)))      \
+#define SKIP_WITHOUT_SHARED_DATA(relative)                                         \
+  if (!std::filesystem::exists(::bittern::testing::shared_data(relative)))         \
   GTEST_SKIP() << "absent: " << ::bittern::testing::shared_data(relative).string() \
                << " (set BITTERN_SHARED_DATA to a folder that has it)"

@@ -11,7 +11,9 @@ namespace bittern::testing {
 
 class TempDir {
  public:
-  TempDir() : path_(std::filesystem::temp_directory_path() / unique_name()) { std::filesystem::create_directories(path_); }
+  TempDir() : path_(std::filesystem::temp_directory_path() / unique_name()) {
+    std::filesystem::create_directories(path_);
+  }
   ~TempDir() {
     std::error_code ignored;
     std::filesystem::remove_all(path_, ignored);

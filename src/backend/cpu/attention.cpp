@@ -18,7 +18,7 @@ struct AttentionRunner::Step {
   const AttentionArgs& args;
   const BatchView& batch;
   const CpuKvPool& kv;
-  Index sharing;       // query heads per KV head
+  Index sharing;  // query heads per KV head
   Index chunk_tokens;
   Index state_floats;  // of one piece
   Index worker_floats;

@@ -20,17 +20,14 @@ bool machine_has(IsaLevel level) {
   switch (level) {
     case IsaLevel::generic: return true;
     case IsaLevel::avx2: return f.avx2 && f.fma && f.f16c;
-    case IsaLevel::avx512:
-      return machine_has(IsaLevel::avx2) && f.avx512f && f.avx512bw && f.avx512vl && f.avx512dq;
+    case IsaLevel::avx512: return machine_has(IsaLevel::avx2) && f.avx512f && f.avx512bw && f.avx512vl && f.avx512dq;
     case IsaLevel::avx512vnni: return machine_has(IsaLevel::avx512) && f.avx512_vnni;
     case IsaLevel::avx512bf16: return machine_has(IsaLevel::avx512vnni) && f.avx512_bf16;
   }
   return false;
 }
 
-std::string all_names() {
-  return join(std::vector<std::string>(kNames.begin(), kNames.end()), ", ");
-}
+std::string all_names() { return join(std::vector<std::string>(kNames.begin(), kNames.end()), ", "); }
 
 }  // namespace
 
@@ -57,7 +54,8 @@ IsaLevel choose_isa(const std::string& wanted) {
     throw Error(ErrorCode::unsupported, "this CPU does not have the instruction set '" + name + "'",
                 "the best it has is " + std::string(isa_name(best_isa())));
   }
-  throw Error(ErrorCode::invalid_argument, "there is no instruction set '" + name + "'", "the names are " + all_names());
+  throw Error(ErrorCode::invalid_argument, "there is no instruction set '" + name + "'",
+              "the names are " + all_names());
 }
 
 const KernelTable& kernel_table(IsaLevel level) {

@@ -111,7 +111,8 @@ void store_value_codes(const KvGeometry& g, const std::uint8_t* codes, std::uint
   }
   for (Index d = 0; d < g.head_dim; d += 16) {
     std::uint32_t words[2] = {};
-    for (Index l = 0; l < std::min<Index>(16, g.head_dim - d); ++l) words[l % 2] |= std::uint32_t{codes[d + l]} << (4 * (l / 2));
+    for (Index l = 0; l < std::min<Index>(16, g.head_dim - d); ++l)
+      words[l % 2] |= std::uint32_t{codes[d + l]} << (4 * (l / 2));
     std::memcpy(row + d / 2, words, 8);
   }
 }

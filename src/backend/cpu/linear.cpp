@@ -20,7 +20,7 @@ constexpr Index kAnyRows = std::numeric_limits<Index>::max();
 constexpr Index kNeverChosen = kAnyRows;
 constexpr Index kBf16DotMinRows = 16;
 constexpr double kBf16DotGain = 1.3;  // what the instruction must gain over f32 to be worth rounding activations
-constexpr Index kDirectMaxRows = 8;  // from here on a panel, decoded once, is faster (docs/performance.md)
+constexpr Index kDirectMaxRows = 8;   // from here on a panel, decoded once, is faster (docs/performance.md)
 
 bool any_kind(TileKind) { return true; }
 bool w4_alone(TileKind kind) { return kind == TileKind::w4; }
@@ -77,14 +77,16 @@ void LinearRunner::add_optional_kernels(IsaLevel isa, const std::string& compute
     throw Error(ErrorCode::invalid_argument, "there is no compute mode '" + compute + "'", "the modes are auto, int8");
   }
   if (int8 && isa < IsaLevel::avx512vnni) {
-    throw Error(ErrorCode::unsupported, "compute mode int8 needs avx512vnni, and this backend runs at " +
-                                            std::string(isa_name(isa)), "use compute mode auto");
+    throw Error(ErrorCode::unsupported,
+                "compute mode int8 needs avx512vnni, and this backend runs at " + std::string(isa_name(isa)),
+                "use compute mode auto");
   }
 #if defined(__x86_64__)
   if (isa >= IsaLevel::avx512bf16) {
     // Where it does not pay it can still be pinned.
     const Index from = !deterministic_ && bf16_dot_pays(table_) ? kBf16DotMinRows : kNeverChosen;
-    kernels_.insert(kernels_.begin(), {"bf16dot_avx512bf16", bf16_or_w4, false, from, kAnyRows, &LinearRunner::run_bf16dot});
+    kernels_.insert(kernels_.begin(),
+                    {"bf16dot_avx512bf16", bf16_or_w4, false, from, kAnyRows, &LinearRunner::run_bf16dot});
   }
   if (int8) {
     kernels_.insert(kernels_.begin(), {"int8dot_avx512vnni", w4_alone, true, 1, kAnyRows, &LinearRunner::run_int8dot});
@@ -186,7 +188,8 @@ void LinearRunner::run_direct(const LinearCall& call) {
   const LinearArgs args = arguments(call);
   const LinearFn kernel = table_.linear.direct[static_cast<int>(call.w->kind())];
   // Small units let both ends of a short weight finish together; a unit still holds all streams of the kernel.
-  const Index unit = call.w->kind() == TileKind::w4 ? std::max(1, table_.linear.direct_tiles / 2) : table_.linear.direct_tiles;
+  const Index unit =
+      call.w->kind() == TileKind::w4 ? std::max(1, table_.linear.direct_tiles / 2) : table_.linear.direct_tiles;
   pool_.parallel_for(static_cast<int>(divide_up(args.tile_end, unit)), [&](int task, int) {
     LinearArgs part = args;
     part.tile_begin = task * unit;

@@ -104,14 +104,16 @@ void CpuBackend::gated_activation(Tensor out, Tensor gate, Tensor up, Activation
 void CpuBackend::softcap(Tensor x, float cap) {
   check_f32(x);
   for (Index s = 0; s < slices(x); ++s) {
-    run_rows(table_.element.softcap, {slice(x, s), x.stride[0], nullptr, 0, nullptr, 0, nullptr, x.rows(), x.cols(), cap});
+    run_rows(table_.element.softcap,
+             {slice(x, s), x.stride[0], nullptr, 0, nullptr, 0, nullptr, x.rows(), x.cols(), cap});
   }
 }
 
 void CpuBackend::scale(Tensor x, float factor) {
   check_f32(x);
   for (Index s = 0; s < slices(x); ++s) {
-    run_rows(table_.element.scale, {slice(x, s), x.stride[0], nullptr, 0, nullptr, 0, nullptr, x.rows(), x.cols(), factor});
+    run_rows(table_.element.scale,
+             {slice(x, s), x.stride[0], nullptr, 0, nullptr, 0, nullptr, x.rows(), x.cols(), factor});
   }
 }
 

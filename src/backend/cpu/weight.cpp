@@ -85,7 +85,8 @@ std::unique_ptr<CpuWeight> CpuWeight::rows(const Weight& weight, ThreadPool& poo
   pool.parallel_ranges(weight.out, 64, [&](Index begin, Index end, int) {
     for (Index row = begin; row < end; ++row) {
       std::memcpy(packed->memory_.data() + static_cast<std::size_t>(row) * row_bytes,
-                  weight.data.as<std::byte>() + static_cast<std::size_t>(row * weight.data.stride[0]) * size, row_bytes);
+                  weight.data.as<std::byte>() + static_cast<std::size_t>(row * weight.data.stride[0]) * size,
+                  row_bytes);
     }
   });
   return packed;

@@ -78,10 +78,12 @@ void RefBackend::attention(const AttentionArgs& args, const BatchView& batch, co
   for (int s = 0; s < batch.sequences; ++s) {
     for (std::int64_t h = 0; h < args.q.shape[1]; ++h) {
       const HeadCache cache = load_head(RefKvPool::of(pool), batch, args.layer, s, h / queries_per_head);
-      for (int t = batch.q_start[static_cast<std::size_t>(s)]; t < batch.q_start[static_cast<std::size_t>(s) + 1]; ++t) {
+      for (int t = batch.q_start[static_cast<std::size_t>(s)]; t < batch.q_start[static_cast<std::size_t>(s) + 1];
+           ++t) {
         const std::int64_t position = batch.positions[static_cast<std::size_t>(t)];
         BITTERN_CHECK(position < batch.context[static_cast<std::size_t>(s)]);
-        attend(args.q.row<float>(t) + h * args.q.stride[1], position, cache, args, args.out.row<float>(t) + h * args.out.stride[1]);
+        attend(args.q.row<float>(t) + h * args.q.stride[1], position, cache, args,
+               args.out.row<float>(t) + h * args.out.stride[1]);
       }
     }
   }

@@ -15,12 +15,14 @@ namespace bittern {
 
 std::unique_ptr<Backend> make_ref_backend(const BackendOptions& options) {
   if (!options.isa.empty()) {
-    throw Error(ErrorCode::invalid_argument, "the ref backend has no instruction sets to choose from, but '" +
-                                                 options.isa + "' was asked for", "use the cpu backend");
+    throw Error(ErrorCode::invalid_argument,
+                "the ref backend has no instruction sets to choose from, but '" + options.isa + "' was asked for",
+                "use the cpu backend");
   }
   if (!options.kernel_pin.empty()) {
-    throw Error(ErrorCode::invalid_argument, "the ref backend has no kernels to choose from, but '" +
-                                                 options.kernel_pin + "' was asked for", "use the cpu backend");
+    throw Error(ErrorCode::invalid_argument,
+                "the ref backend has no kernels to choose from, but '" + options.kernel_pin + "' was asked for",
+                "use the cpu backend");
   }
   if (!options.compute.empty() && options.compute != "auto") {
     throw Error(ErrorCode::invalid_argument, "the ref backend has no compute mode '" + options.compute + "'",

@@ -88,7 +88,8 @@ void rotate_heads(const Tensor& x, const RopeStoreArgs& args) {
   }
 }
 
-void store_token(const RopeStoreArgs& args, std::int64_t token, std::int64_t block, std::int64_t slot, RefKvPool& pool) {
+void store_token(const RopeStoreArgs& args, std::int64_t token, std::int64_t block, std::int64_t slot,
+                 RefKvPool& pool) {
   for (std::int64_t h = 0; h < args.k.shape[1]; ++h) {
     pool.store(args.layer, block, RefKvPool::Part::k, slot, h, args.k.row<float>(token) + h * args.k.stride[1]);
     pool.store(args.layer, block, RefKvPool::Part::v, slot, h, args.v.row<float>(token) + h * args.v.stride[1]);
@@ -108,7 +109,8 @@ void check_store(const RopeStoreArgs& args, const BatchView& batch, const KvSpec
 
 RefKvPool::RefKvPool(KvSpec spec, std::int64_t blocks)
     : KvPool(spec, blocks),
-      bytes_(static_cast<std::size_t>(blocks * 2 * spec.layers * spec.block_tokens * spec.kv_heads * row_bytes(spec))) {}
+      bytes_(static_cast<std::size_t>(blocks * 2 * spec.layers * spec.block_tokens * spec.kv_heads * row_bytes(spec))) {
+}
 
 std::int64_t RefKvPool::row_bytes(const KvSpec& spec) {
   const std::int64_t dim = spec.head_dim;
@@ -123,13 +125,15 @@ std::size_t RefKvPool::offset(int layer, std::int64_t block, Part part, std::int
   return static_cast<std::size_t>(((plane * s.block_tokens + token) * s.kv_heads + head) * row_bytes(s));
 }
 
-void RefKvPool::store(int layer, std::int64_t block, Part part, std::int64_t token, std::int64_t head, const float* values) {
+void RefKvPool::store(int layer, std::int64_t block, Part part, std::int64_t token, std::int64_t head,
+                      const float* values) {
   std::byte* row = bytes_.data() + offset(layer, block, part, token, head);
   if (is_quantized(spec().format)) return store_quantized(spec().format, values, spec().head_dim, row);
   convert_from_f32(values, float_dtype(spec().format), spec().head_dim, row);
 }
 
-void RefKvPool::load(int layer, std::int64_t block, Part part, std::int64_t token, std::int64_t head, float* values) const {
+void RefKvPool::load(int layer, std::int64_t block, Part part, std::int64_t token, std::int64_t head,
+                     float* values) const {
   const std::byte* row = bytes_.data() + offset(layer, block, part, token, head);
   if (is_quantized(spec().format)) return load_quantized(spec().format, row, spec().head_dim, values);
   convert_to_f32(row, float_dtype(spec().format), spec().head_dim, values);

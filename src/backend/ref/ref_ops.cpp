@@ -72,7 +72,8 @@ void RefBackend::linear(Tensor out, Tensor x, const PackedWeight& w, const Devic
   const RefWeight& rows = dynamic_cast<const RefWeight&>(w);
   check_f32(out);
   check_f32(x);
-  BITTERN_CHECK(x.cols() == w.in() && out.cols() == w.out() && x.rows() == out.rows(), "{} to {}", x.describe(), out.describe());
+  BITTERN_CHECK(x.cols() == w.in() && out.cols() == w.out() && x.rows() == out.rows(), "{} to {}", x.describe(),
+                out.describe());
   for (std::int64_t t = 0; t < x.rows(); ++t) {
     for (std::int64_t o = 0; o < w.out(); ++o) {
       const double sum = dot(x.row<float>(t), rows.row(o), w.in());

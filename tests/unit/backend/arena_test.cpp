@@ -67,12 +67,14 @@ TEST(MeasureBackendTest, HasSizesAndNoMemory) {
   Arena arena;
   const Tensor x = arena.take(DType::f32, 4, 64), y = arena.take(DType::f32, 4, 8);
   measure.linear(y, x, *packed, nullptr);
-  measure.add_rms_norm(x, x, x, *measure.prepare_vector(Weight::allocate("n", Format::dense(DType::f32), 64, 1), 0), 1e-5f);
+  measure.add_rms_norm(x, x, x, *measure.prepare_vector(Weight::allocate("n", Format::dense(DType::f32), 64, 1), 0),
+                       1e-5f);
 }
 
 TEST(BackendFactoryTest, NamesAreChecked) {
   EXPECT_EQ(make_backend("ref", {})->name(), "ref");
-  EXPECT_ERROR(ErrorCode::invalid_argument, "there is no backend 'gpu' (the backends are cpu, cuda, ref)", make_backend("gpu", {}));
+  EXPECT_ERROR(ErrorCode::invalid_argument, "there is no backend 'gpu' (the backends are cpu, cuda, ref)",
+               make_backend("gpu", {}));
   EXPECT_ERROR(ErrorCode::unsupported, "no CUDA backend", make_backend("cuda", {}));
   EXPECT_ERROR(ErrorCode::invalid_argument, "'avx2' was asked for", make_backend("ref", {0, "avx2", false, "", ""}));
   EXPECT_ERROR(ErrorCode::invalid_argument, "no kernels to choose", make_backend("ref", {0, "", false, "gemm=x", ""}));

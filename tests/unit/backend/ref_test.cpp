@@ -121,7 +121,9 @@ struct OneSequence {
     batch.max_blocks = static_cast<int>(table.size());
   }
 
-  Tensor heads(Floats& values) { return view(values, count).heads(static_cast<std::int64_t>(values.size()) / count / spec.head_dim, spec.head_dim); }
+  Tensor heads(Floats& values) {
+    return view(values, count).heads(static_cast<std::int64_t>(values.size()) / count / spec.head_dim, spec.head_dim);
+  }
 
   void store(Backend& backend, Floats& q, Floats& k, Floats& v) {
     RopeStoreArgs args;

@@ -1,5 +1,5 @@
-// Attention and the KV cache of the CPU backend: equal to the reference for every format, odd head sizes, grouped heads,
-// windows and caps; the same bits in prefill, token by token, in a batch, and on any number of threads.
+// Attention and the KV cache of the CPU backend: equal to the reference for every format, odd head sizes, grouped
+// heads, windows and caps; the same bits in prefill, token by token, in a batch, and on any number of threads.
 #include <numeric>
 
 #include "cpu_fixture.h"
@@ -20,7 +20,11 @@ struct Sequence {
   int tokens;
   Matrix q, k, v;
   Sequence(Shape s, int n, unsigned seed)
-      : shape(s), tokens(n), q(n, s.q_heads * s.head_dim), k(n, s.kv_heads * s.head_dim), v(n, s.kv_heads * s.head_dim) {
+      : shape(s),
+        tokens(n),
+        q(n, s.q_heads * s.head_dim),
+        k(n, s.kv_heads * s.head_dim),
+        v(n, s.kv_heads * s.head_dim) {
     fill_random(q.data, seed);
     fill_random(k.data, seed + 1);
     fill_random(v.data, seed + 2);
@@ -46,8 +50,8 @@ struct Step {
 };
 
 /// Runs tokens [begin, end) of each sequence as one step; sequence i uses blocks i, i + n, i + 2n, ... of the pool.
-void run_step(Backend& backend, KvPool& pool, std::vector<Sequence*> sequences, const std::vector<std::pair<int, int>>& ranges,
-              int max_blocks, std::vector<Matrix*> outs) {
+void run_step(Backend& backend, KvPool& pool, std::vector<Sequence*> sequences,
+              const std::vector<std::pair<int, int>>& ranges, int max_blocks, std::vector<Matrix*> outs) {
   const Shape& s = sequences[0]->shape;
   Step step;
   step.max_blocks = max_blocks;
@@ -80,12 +84,21 @@ void run_step(Backend& backend, KvPool& pool, std::vector<Sequence*> sequences, 
       sin.data[t * half + d] = std::sin(angle);
     }
   }
-  RopeStoreArgs store{q.view().heads(s.q_heads, s.head_dim), k.view().heads(s.kv_heads, s.head_dim),
-                      v.view().heads(s.kv_heads, s.head_dim), cos.view(), sin.view(), s.q_heads % 2 == 1, 1};
+  RopeStoreArgs store{q.view().heads(s.q_heads, s.head_dim),
+                      k.view().heads(s.kv_heads, s.head_dim),
+                      v.view().heads(s.kv_heads, s.head_dim),
+                      cos.view(),
+                      sin.view(),
+                      s.q_heads % 2 == 1,
+                      1};
   if (half == 0 || !s.rotate) store.cos = store.sin = {};
   backend.rope_store(store, batch, pool);
-  AttentionArgs args{q.view().heads(s.q_heads, s.head_dim), out.view().heads(s.q_heads, s.head_dim), 1,
-                     1.0f / std::sqrt(static_cast<float>(s.head_dim)), s.softcap, s.window};
+  AttentionArgs args{q.view().heads(s.q_heads, s.head_dim),
+                     out.view().heads(s.q_heads, s.head_dim),
+                     1,
+                     1.0f / std::sqrt(static_cast<float>(s.head_dim)),
+                     s.softcap,
+                     s.window};
   backend.attention(args, batch, pool);
   for (int i = 0; i < n; ++i) {
     std::copy(out.data.begin() + step.q_start[i] * out.cols, out.data.begin() + step.q_start[i + 1] * out.cols,
@@ -115,9 +128,8 @@ Matrix run_alone(Backend& backend, Sequence& sequence, KvFormat format, int chun
 }
 
 const std::vector<KvFormat> kFormats = {KvFormat::f32, KvFormat::f16, KvFormat::bf16, KvFormat::int8, KvFormat::int4};
-const std::vector<Shape> kShapes = {{4, 2, 64, 64},         {3, 3, 40, 16},          {7, 1, 80, 32, 0, 20.0f},
-                                    {8, 2, 96, 64, 33},     {2, 2, 100, 8},          {14, 2, 128, 64, 300},
-                                    {6, 2, 17, 5, 9, 5.0f}, {40, 1, 32, 512}};
+const std::vector<Shape> kShapes = {{4, 2, 64, 64}, {3, 3, 40, 16},        {7, 1, 80, 32, 0, 20.0f}, {8, 2, 96, 64, 33},
+                                    {2, 2, 100, 8}, {14, 2, 128, 64, 300}, {6, 2, 17, 5, 9, 5.0f},   {40, 1, 32, 512}};
 
 TEST(CpuAttention, EqualsReference) {
   const auto ref = make_backend("ref", {});
@@ -130,7 +142,8 @@ TEST(CpuAttention, EqualsReference) {
       for (const std::string& isa : isa_levels()) {
         const auto cpu = cpu_backend(isa);
         EXPECT_LT(relative_error(expected, run_alone(*cpu, sequence, format, 270)), 2e-5)
-            << shape.q_heads << "/" << shape.kv_heads << "x" << shape.head_dim << " " << kv_format_name(format) << " " << isa;
+            << shape.q_heads << "/" << shape.kv_heads << "x" << shape.head_dim << " " << kv_format_name(format) << " "
+            << isa;
       }
     }
   }
@@ -205,7 +218,8 @@ TEST(CpuKvPool, ReadsBackWhatTheReferenceReads) {
         backends[i]->read_kv(*pool, 1, table, 50, k[i].data.data(), v[i].data.data());
       }
       // A rounding of the rotation may move a code or a last bit here and there; values are never rotated.
-      EXPECT_LT(relative_error(k[0], k[1]), format == KvFormat::int4 ? 5e-3 : 5e-4) << shape.head_dim << " " << kv_format_name(format);
+      EXPECT_LT(relative_error(k[0], k[1]), format == KvFormat::int4 ? 5e-3 : 5e-4)
+          << shape.head_dim << " " << kv_format_name(format);
       EXPECT_LT(relative_error(v[0], v[1]), 1e-6) << shape.head_dim << " " << kv_format_name(format);
     }
   }

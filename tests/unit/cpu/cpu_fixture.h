@@ -76,7 +76,8 @@ inline Weight random_dense(DType dtype, std::int64_t out, std::int64_t in, unsig
 inline Weight random_int4(std::int64_t group, bool f16_scales, std::int64_t out, std::int64_t in, unsigned seed) {
   Weight weight = Weight::allocate("test", Format::int4(group), out, in);
   std::mt19937 random(seed);
-  for (std::int64_t i = 0; i < weight.data.size(); ++i) weight.data.as<std::uint8_t>()[i] = static_cast<std::uint8_t>(random());
+  for (std::int64_t i = 0; i < weight.data.size(); ++i)
+    weight.data.as<std::uint8_t>()[i] = static_cast<std::uint8_t>(random());
   for (std::int64_t i = 0; i < weight.scales.size(); ++i) {
     const float scale = 0.002f + static_cast<float>(random() % 1000) * 1e-5f;
     weight.scales.as<float>()[i] = f16_scales ? std::ldexp(std::round(std::ldexp(scale, 16)), -16) : scale;

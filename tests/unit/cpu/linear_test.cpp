@@ -41,7 +41,8 @@ std::unique_ptr<DeviceBuffer> random_bias(Backend& backend, std::int64_t out) {
 
 TEST(CpuLinear, EqualsReference) {
   const auto ref = make_backend("ref", {});
-  for (const auto& [out, in] : std::vector<std::pair<std::int64_t, std::int64_t>>{{17, 33}, {1, 1}, {200, 300}, {64, 257}}) {
+  for (const auto& [out, in] :
+       std::vector<std::pair<std::int64_t, std::int64_t>>{{17, 33}, {1, 1}, {200, 300}, {64, 257}}) {
     for (const Case& c : cases(out, in)) {
       const auto ref_weight = ref->prepare(c.weight);
       for (const std::string& isa : isa_levels()) {
@@ -52,7 +53,8 @@ TEST(CpuLinear, EqualsReference) {
           fill_random(x.data, 3);
           const Matrix expected = run_linear(*ref, *ref_weight, x, random_bias(*ref, out).get());
           const Matrix got = run_linear(*cpu, *cpu_weight, x, random_bias(*cpu, out).get());
-          EXPECT_LT(relative_error(expected, got), 3e-6) << c.name << " " << out << "x" << in << " rows " << rows << " " << isa;
+          EXPECT_LT(relative_error(expected, got), 3e-6)
+              << c.name << " " << out << "x" << in << " rows " << rows << " " << isa;
         }
       }
     }
@@ -98,7 +100,9 @@ TEST(CpuLinear, EveryKernelAgrees) {
           const Matrix expected = run_linear(*ref, *ref->prepare(c.weight), x, nullptr);
           const Matrix got = run_linear(*cpu, *cpu->prepare(c.weight), x, nullptr);
           // Kernels that round activations say so in their name.
-          const double bar = pin.find("int8") != std::string::npos ? 2e-2 : pin.find("bf16dot") != std::string::npos ? 6e-3 : 3e-6;
+          const double bar = pin.find("int8") != std::string::npos      ? 2e-2
+                             : pin.find("bf16dot") != std::string::npos ? 6e-3
+                                                                        : 3e-6;
           EXPECT_LT(relative_error(expected, got), bar) << pin << " " << c.name;
         }
       }
@@ -152,7 +156,9 @@ TEST(CpuLinear, TiedTableServesEmbedAndLinear) {
         if (!tied) continue;
         Matrix x(2, 48);
         fill_random(x.data, 6);
-        EXPECT_LT(relative_error(run_linear(*ref, *ref->prepare(c.weight), x, nullptr), run_linear(*cpu, *table, x, nullptr)), 3e-6);
+        EXPECT_LT(
+            relative_error(run_linear(*ref, *ref->prepare(c.weight), x, nullptr), run_linear(*cpu, *table, x, nullptr)),
+            3e-6);
       }
     }
   }

@@ -180,9 +180,8 @@ TEST(EngineCore, NanEndsItsRequestAlone) {
   h.model.poison = 47;
   Request bad = make_request(6, 10, 1);
   bad.prompt[2] = 47;
-  Request good = find_request(6, 10, 64, [](const Answer& a) {
-    return std::find(a.tokens.begin(), a.tokens.end(), 47) == a.tokens.end();
-  });
+  Request good = find_request(
+      6, 10, 64, [](const Answer& a) { return std::find(a.tokens.begin(), a.tokens.end(), 47) == a.tokens.end(); });
   std::erase(good.prompt, 47);
   auto bad_channel = h.submit(bad);
   auto good_channel = h.submit(good);
@@ -264,7 +263,8 @@ TEST(EngineCore, PromptScoresAreThoseOfEachToken) {
         SCOPED_TRACE(::testing::Message() << "rows " << extra_rows << " n " << n << " prompt " << prompt);
         expect_prompt_scores(*channel, 2);
         const std::vector<Answer> answers = read_arrived(*channel);
-        for (int i = 0; i < n; ++i) EXPECT_EQ(answers[static_cast<std::size_t>(i)].tokens, run_alone(request, i, 64).tokens);
+        for (int i = 0; i < n; ++i)
+          EXPECT_EQ(answers[static_cast<std::size_t>(i)].tokens, run_alone(request, i, 64).tokens);
       }
     }
   }

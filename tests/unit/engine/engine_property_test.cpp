@@ -1,5 +1,5 @@
-// Random workloads against the fake model: whatever arrives, is cancelled, is preempted or runs beside it, every answer is
-// the one the plain loop gives, every invariant holds after every step, and everything ends.
+// Random workloads against the fake model: whatever arrives, is cancelled, is preempted or runs beside it, every answer
+// is the one the plain loop gives, every invariant holds after every step, and everything ends.
 #include <gtest/gtest.h>
 
 #include <map>

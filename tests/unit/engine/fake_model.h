@@ -1,6 +1,6 @@
-// FakeModel: a deterministic stand-in for a model that is strict about the engine. It keeps a paged cache of its own, reads
-// every context back through the block table, and aborts the test where a slot does not hold what its sequence stored
-// there; logits are a hash of the whole context, so a wrong, stale or stolen block changes the answer.
+// FakeModel: a deterministic stand-in for a model that is strict about the engine. It keeps a paged cache of its own,
+// reads every context back through the block table, and aborts the test where a slot does not hold what its sequence
+// stored there; logits are a hash of the whole context, so a wrong, stale or stolen block changes the answer.
 #pragma once
 
 #include <gtest/gtest.h>
@@ -25,7 +25,8 @@ constexpr std::int32_t kEos = 7;
 /// Logits after `context`, in about [-4, 4]; `rope_length` takes part, as it does in models with dynamic scaling.
 inline std::vector<float> fake_logits(std::span<const std::int32_t> context, std::uint64_t rope_length = 0) {
   std::uint64_t hash = 0x9E3779B97F4A7C15u ^ rope_length;
-  for (std::int32_t token : context) hash = (hash ^ static_cast<std::uint64_t>(token + 1)) * 0xD6E8FEB86659FD93u + 0x1234567;
+  for (std::int32_t token : context)
+    hash = (hash ^ static_cast<std::uint64_t>(token + 1)) * 0xD6E8FEB86659FD93u + 0x1234567;
   Random random(hash);
   std::vector<float> logits(static_cast<std::size_t>(kVocab));
   for (float& logit : logits) logit = random.next_float() * 8.0f - 4.0f;
@@ -52,9 +53,9 @@ class FakeModel final : public StepRunner {
 
   int steps = 0;
   std::int64_t tokens_run = 0;
-  bool length_dependent = false;         // let rope_length change the logits beyond limits.rope_threshold
-  std::int32_t poison = -1;              // contexts that hold this token get NaN logits
-  std::function<void()> before_step;     // may throw
+  bool length_dependent = false;      // let rope_length change the logits beyond limits.rope_threshold
+  std::int32_t poison = -1;           // contexts that hold this token get NaN logits
+  std::function<void()> before_step;  // may throw
 
  private:
   struct Slot {
@@ -124,7 +125,9 @@ class FakeModel final : public StepRunner {
 /// A core, its inbox and its fake model, stepped by hand.
 struct Harness {
   Harness(std::int64_t blocks, int block_tokens, SchedulerLimits limits, std::int64_t context)
-      : inbox(1000), model(blocks, block_tokens, limits), core(config(blocks, block_tokens, limits, context), model, inbox) {}
+      : inbox(1000),
+        model(blocks, block_tokens, limits),
+        core(config(blocks, block_tokens, limits, context), model, inbox) {}
 
   static CoreConfig config(std::int64_t blocks, int block_tokens, SchedulerLimits limits, std::int64_t context) {
     CoreConfig c;

@@ -24,9 +24,7 @@ SamplingParams greedy() {
 
 // A sampler over eight tokens; what the penalties do to the logits is read off greedy choices between two tokens.
 struct SamplerTest : ::testing::Test {
-  SamplingContext context() {
-    return {params, 1, 0, tokens, prompt_length, end_ids, mask};
-  }
+  SamplingContext context() { return {params, 1, 0, tokens, prompt_length, end_ids, mask}; }
   std::int32_t token() { return sampler.sample(logits, context()).token; }
 
   // The value that token 0's logit must exceed to be chosen, found by bisection: the best adjusted logit of the others.

@@ -159,8 +159,8 @@ TEST(ThreadedEngine, ManyClientsAtOnce) {
   const auto client = [&](std::uint64_t id) {
     Random random(id);
     for (std::uint64_t i = 0; i < 25; ++i) {
-      Request request = make_request(1 + static_cast<int>(random.next_below(30)), 1 + static_cast<int>(random.next_below(30)),
-                                     id * 100 + i);
+      Request request = make_request(1 + static_cast<int>(random.next_below(30)),
+                                     1 + static_cast<int>(random.next_below(30)), id * 100 + i);
       request.n = 1 + static_cast<int>(random.next_below(3));
       request.priority = static_cast<int>(random.next_below(2));
       auto stream = engine->submit(request);

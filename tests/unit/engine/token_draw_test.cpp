@@ -1,4 +1,5 @@
-// TokenDraw: the sets that filters leave, compared with sorting everything; frequencies, compared with the distribution.
+// TokenDraw: the sets that filters leave, compared with sorting everything; frequencies, compared with the
+// distribution.
 #include "engine/token_draw.h"
 
 #include <gtest/gtest.h>
@@ -72,8 +73,8 @@ TEST(TokenDraw, FollowsTheTextbookForEveryCombinationOfFilters) {
             p.top_k = top_k;
             p.top_p = top_p;
             p.min_p = min_p;
-            SCOPED_TRACE(::testing::Message() << "scale " << scale << " temperature " << temperature << " top_k " << top_k
-                                              << " top_p " << top_p << " min_p " << min_p);
+            SCOPED_TRACE(::testing::Message() << "scale " << scale << " temperature " << temperature << " top_k "
+                                              << top_k << " top_p " << top_p << " min_p " << min_p);
             ASSERT_NO_FATAL_FAILURE(expect_matches_textbook(row, p, 500));
           }
         }
@@ -162,7 +163,8 @@ TEST(TokenDraw, RandomDrawsPassChiSquare) {
   Random random(123);
   constexpr int kDraws = 200000;
   std::vector<int> count(40);
-  for (int i = 0; i < kDraws; ++i) ++count[static_cast<std::size_t>(draw.draw(row, max_of(row), p, random.next_double()))];
+  for (int i = 0; i < kDraws; ++i)
+    ++count[static_cast<std::size_t>(draw.draw(row, max_of(row), p, random.next_double()))];
   double chi = 0;
   int bins = 0;
   for (std::size_t t = 0; t < 40; ++t) {

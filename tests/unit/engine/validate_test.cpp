@@ -46,12 +46,21 @@ TEST(Validate, RefusesByName) {
       {"repetition_penalty", [nan](Request& r) { r.sampling.repetition_penalty = nan; }},
       {"presence_penalty", [](Request& r) { r.sampling.presence_penalty = 2.1; }},
       {"frequency_penalty", [](Request& r) { r.sampling.frequency_penalty = -2.1; }},
-      {"logit_bias holds token 100", [](Request& r) { r.sampling.logit_bias = {{100, 1.0f}}; }},
-      {"logit_bias is 101", [](Request& r) { r.sampling.logit_bias = {{5, 101.0f}}; }},
+      {"logit_bias holds token 100",
+       [](Request& r) {
+         r.sampling.logit_bias = {{100, 1.0f}};
+       }},
+      {"logit_bias is 101",
+       [](Request& r) {
+         r.sampling.logit_bias = {{5, 101.0f}};
+       }},
       {"max_tokens", [](Request& r) { r.sampling.max_tokens = 0; }},
       {"min_tokens", [](Request& r) { r.sampling.min_tokens = -1; }},
       {"min_tokens", [](Request& r) { r.sampling.min_tokens = 257; }},
-      {"stop_ids", [](Request& r) { r.sampling.stop_ids = {3, 400}; }},
+      {"stop_ids",
+       [](Request& r) {
+         r.sampling.stop_ids = {3, 400};
+       }},
       {"logprobs", [](Request& r) { r.sampling.logprobs = 101; }},
       {"prompt_logprobs", [](Request& r) { r.sampling.prompt_logprobs = -2; }},
       {"n is 0", [](Request& r) { r.n = 0; }},

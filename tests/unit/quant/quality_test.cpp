@@ -51,7 +51,8 @@ FakeSource wavy(std::int64_t vocab, float amplitude) {
   return {vocab, [vocab, amplitude](std::span<const std::int32_t> prefix) {
             std::vector<float> logits(static_cast<std::size_t>(vocab));
             for (std::size_t v = 0; v < logits.size(); ++v) {
-              const double phase = 1.7 * static_cast<double>(v) + 0.9 * prefix.back() + 0.3 * static_cast<double>(prefix.size());
+              const double phase =
+                  1.7 * static_cast<double>(v) + 0.9 * prefix.back() + 0.3 * static_cast<double>(prefix.size());
               logits[v] = static_cast<float>(amplitude * std::sin(phase));
             }
             return logits;
@@ -299,7 +300,9 @@ TEST(KlDivergence, EqualsTheDefinitionInLongDouble) {
 
 TEST(KlDivergence, CountsPositionsWithTheSameMostLikelyToken) {
   FakeSource p(3, [](auto) { return std::vector<float>{2, 1, 0}; });
-  FakeSource q(3, [](auto prefix) { return prefix.back() == 1 ? std::vector<float>{1, 2, 0} : std::vector<float>{1, 1, 0}; });
+  FakeSource q(3, [](auto prefix) {
+    return prefix.back() == 1 ? std::vector<float>{1, 2, 0} : std::vector<float>{1, 1, 0};
+  });
   PplOptions options;
   options.context = 10;  // positions 5..8, tokens 2 0 1 2 of the count below: one is a 1
   const KlResult result = kl_divergence(p, q, counting(10, 3), options);

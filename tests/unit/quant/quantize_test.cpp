@@ -105,8 +105,8 @@ TEST_F(Quantize, WritesACompleteCheckpoint) {
   TinyCheckpoint checkpoint;
   checkpoint.config()["an_unknown_key"] = {1, 2};
   const QuantizeReport report = run(checkpoint);
-  const std::vector<std::string> expected = {"LICENSE",        "chat_template.jinja", "config.json", "generation_config.json",
-                                             "model.safetensors", "tokenizer.json"};
+  const std::vector<std::string> expected = {
+      "LICENSE", "chat_template.jinja", "config.json", "generation_config.json", "model.safetensors", "tokenizer.json"};
   EXPECT_EQ(names_in(options.output), expected);
   EXPECT_EQ(report.files, expected);
   EXPECT_EQ(read_text(options.output / "tokenizer.json"), read_text(dir.path() / "in" / "tokenizer.json"));
@@ -251,7 +251,8 @@ TEST_F(Quantize, HoldsTheMemoryItPlanned) {
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
   GTEST_SKIP() << "sanitizers have memory of their own";
 #endif
-  const auto files = write(TinyCheckpoint({.layers = 5, .hidden = 768, .ffn = 1536, .heads = 8, .kv_heads = 8, .vocab = 64}));
+  const auto files =
+      write(TinyCheckpoint({.layers = 5, .hidden = 768, .ffn = 1536, .heads = 8, .kv_heads = 8, .vocab = 64}));
   const QuantizePlan plan = plan_quantize(files, options);
   ASSERT_GT(plan.source_bytes, 55 << 20);
   ASSERT_LT(plan.peak_bytes, 24 << 20);

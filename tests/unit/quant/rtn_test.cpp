@@ -101,7 +101,8 @@ TEST(Rtn, FollowsTheDefinitionForAnyGroupSize) {
           ASSERT_EQ(q.zeros.row<std::uint8_t>(r)[g], static_cast<int>(z));
           for (std::int64_t i = g * size; i < std::min(kIn, (g + 1) * size); ++i) {
             const float v = std::nearbyint(values[static_cast<std::size_t>(r * kIn + i)] / s) + z;
-            ASSERT_EQ(code(q, r, i), static_cast<int>(std::fmin(std::fmax(v, 0.0f), 15.0f))) << group << " " << r << " " << i;
+            ASSERT_EQ(code(q, r, i), static_cast<int>(std::fmin(std::fmax(v, 0.0f), 15.0f)))
+                << group << " " << r << " " << i;
           }
         }
       }
@@ -128,7 +129,8 @@ TEST(Rtn, DoesNotDependOnTheThreads) {
   const Weight a = rtn_int4(make_weight(37, 96, values), 64, DType::f16, one);
   const Weight b = rtn_int4(make_weight(37, 96, values), 64, DType::f16, four);
   EXPECT_EQ(std::memcmp(a.data.data, b.data.data, static_cast<std::size_t>(a.data.size())), 0);
-  EXPECT_EQ(weight_error(make_weight(37, 96, values), a, one).difference, weight_error(make_weight(37, 96, values), b, four).difference);
+  EXPECT_EQ(weight_error(make_weight(37, 96, values), a, one).difference,
+            weight_error(make_weight(37, 96, values), b, four).difference);
 }
 
 TEST(Rtn, RefusesWeightsThatAreNotFiniteByName) {
@@ -171,7 +173,8 @@ std::vector<T> hex_array(const Json& text) {
   const std::string hex = text.get<std::string>();
   constexpr std::size_t kDigits = sizeof(T) * 2;
   std::vector<T> values;
-  for (std::size_t i = 0; i < hex.size(); i += kDigits) values.push_back(static_cast<T>(std::stoul(hex.substr(i, kDigits), nullptr, 16)));
+  for (std::size_t i = 0; i < hex.size(); i += kDigits)
+    values.push_back(static_cast<T>(std::stoul(hex.substr(i, kDigits), nullptr, 16)));
   return values;
 }
 

@@ -44,11 +44,19 @@ class TinyCheckpoint {
     }
     add("model.norm.weight", {shape.hidden});
     if (!shape.tied) add("lm_head.weight", {shape.vocab, shape.hidden});
-    config_ = {{"architectures", {"LlamaForCausalLM"}}, {"model_type", "llama"}, {"hidden_size", shape.hidden},
-               {"intermediate_size", shape.ffn}, {"num_hidden_layers", shape.layers},
-               {"num_attention_heads", shape.heads}, {"num_key_value_heads", shape.kv_heads},
-               {"vocab_size", shape.vocab}, {"max_position_embeddings", 128}, {"rms_norm_eps", 1e-5},
-               {"rope_theta", 10000.0}, {"hidden_act", "silu"}, {"tie_word_embeddings", shape.tied}};
+    config_ = {{"architectures", {"LlamaForCausalLM"}},
+               {"model_type", "llama"},
+               {"hidden_size", shape.hidden},
+               {"intermediate_size", shape.ffn},
+               {"num_hidden_layers", shape.layers},
+               {"num_attention_heads", shape.heads},
+               {"num_key_value_heads", shape.kv_heads},
+               {"vocab_size", shape.vocab},
+               {"max_position_embeddings", 128},
+               {"rms_norm_eps", 1e-5},
+               {"rope_theta", 10000.0},
+               {"hidden_act", "silu"},
+               {"tie_word_embeddings", shape.tied}};
   }
 
   Json& config() { return config_; }

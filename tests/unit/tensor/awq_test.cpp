@@ -18,7 +18,8 @@ Weight random_int4(std::int64_t out, std::int64_t in, std::int64_t group) {
   std::mt19937 random(static_cast<unsigned>(out * 1000 + in + group));
   Weight w = Weight::allocate("w", Format::int4(group), out, in);
   for (std::int64_t n = 0; n < out; ++n) {
-    for (std::int64_t i = 0; i < in; ++i) w.data.row<std::uint8_t>(n)[i / 2] |= static_cast<std::uint8_t>((random() % 16) << (4 * (i % 2)));
+    for (std::int64_t i = 0; i < in; ++i)
+      w.data.row<std::uint8_t>(n)[i / 2] |= static_cast<std::uint8_t>((random() % 16) << (4 * (i % 2)));
     for (std::int64_t g = 0; g < w.groups(); ++g) {
       w.scales.row<float>(n)[g] = to_f32(to_f16(static_cast<float>(random() % 1000 + 1) * 1e-4f));
       w.zeros.row<std::uint8_t>(n)[g] = static_cast<std::uint8_t>(random() % 16);
@@ -27,7 +28,9 @@ Weight random_int4(std::int64_t out, std::int64_t in, std::int64_t group) {
   return w;
 }
 
-int code(const Weight& w, std::int64_t n, std::int64_t i) { return (w.data.row<std::uint8_t>(n)[i / 2] >> (4 * (i % 2))) & 15; }
+int code(const Weight& w, std::int64_t n, std::int64_t i) {
+  return (w.data.row<std::uint8_t>(n)[i / 2] >> (4 * (i % 2))) & 15;
+}
 
 TEST(AwqTest, KnownWord) {
   // One word of columns 0..7 with values 1..8: nibbles, lowest first, hold columns 0 2 4 6 1 3 5 7.
@@ -62,7 +65,9 @@ void expect_equal(const Weight& a, const Weight& b) {
 }
 
 TEST(AwqTest, ThereAndBack) {
-  struct Shape { std::int64_t out, in, group; };
+  struct Shape {
+    std::int64_t out, in, group;
+  };
   for (Shape s : {Shape{8, 32, 32}, {136, 64, 32}, {24, 256, 128}, {16, 96, 96}, {8, 7, 7}, {264, 128, 64}}) {
     const Weight w = random_int4(s.out, s.in, s.group);
     expect_equal(unpack_awq("w", pack_awq(w), s.group), w);
@@ -71,8 +76,10 @@ TEST(AwqTest, ThereAndBack) {
 
 TEST(AwqTest, WhatTheLayoutCannotHoldIsRefused) {
   EXPECT_EQ(awq_refusal(16, 64, 32), "");
-  EXPECT_ERROR(ErrorCode::unsupported, "w: the AWQ layout cannot hold it: its 12 outputs", pack_awq(random_int4(12, 64, 32)));
-  EXPECT_ERROR(ErrorCode::unsupported, "its 40 inputs are not a multiple of the group size 32", pack_awq(random_int4(8, 40, 32)));
+  EXPECT_ERROR(ErrorCode::unsupported, "w: the AWQ layout cannot hold it: its 12 outputs",
+               pack_awq(random_int4(12, 64, 32)));
+  EXPECT_ERROR(ErrorCode::unsupported, "its 40 inputs are not a multiple of the group size 32",
+               pack_awq(random_int4(8, 40, 32)));
   for (float scale : {1e6f, 1e-9f, std::numeric_limits<float>::quiet_NaN()}) {
     Weight w = random_int4(8, 32, 32);
     w.scales.row<float>(3)[0] = scale;
@@ -91,7 +98,8 @@ TEST(AwqTest, DisagreeingTensorsAreRefused) {
   refused([](AwqTensors& t) { t.scales = t.scales.slice(0, 1); }, 32, "m.scales: found f16[1, 16]");
   refused([](AwqTensors& t) { t.qweight.dtype = DType::f32; }, 32, "m.qweight: found f32[64, 2]");
   refused([](AwqTensors& t) { t.qweight.rank = 1; }, 32, "m.qweight");
-  refused([](AwqTensors& t) { t.scales.row<std::uint16_t>(1)[5] = 0x7c00; }, 32, "the scale of group 1, output 5 is not finite");
+  refused([](AwqTensors& t) { t.scales.row<std::uint16_t>(1)[5] = 0x7c00; }, 32,
+          "the scale of group 1, output 5 is not finite");
 }
 
 // --- as a checkpoint ---
@@ -105,7 +113,8 @@ std::string awq_file(const Weight& w) {
   const AwqTensors t = pack_awq(w);
   std::string data;
   Json header = Json::object();
-  const auto put = [&](const std::string& name, const char* dtype, std::vector<std::int64_t> shape, const std::string& bytes) {
+  const auto put = [&](const std::string& name, const char* dtype, std::vector<std::int64_t> shape,
+                       const std::string& bytes) {
     header[name] = {{"dtype", dtype}, {"shape", shape}, {"data_offsets", {data.size(), data.size() + bytes.size()}}};
     data += bytes;
   };

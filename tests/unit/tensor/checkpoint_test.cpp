@@ -14,7 +14,8 @@ using testing::raw_safetensors;
 
 std::string u8_file(const std::string& name, const std::string& data) {
   const std::string n = std::to_string(data.size());
-  return raw_safetensors("{\"" + name + R"(":{"dtype":"U8","shape":[)" + n + R"(],"data_offsets":[0,)" + n + "]}}", data);
+  return raw_safetensors("{\"" + name + R"(":{"dtype":"U8","shape":[)" + n + R"(],"data_offsets":[0,)" + n + "]}}",
+                         data);
 }
 
 std::unique_ptr<Checkpoint> open(std::map<std::string, std::string, std::less<>> files, const Json& config = nullptr) {
@@ -56,24 +57,31 @@ TEST(CheckpointTest, UnalignedDataIsReadAllTheSame) {
   const float value = 2.5f;
   std::string data(1, 'x');
   data.append(reinterpret_cast<const char*>(&value), 4);
-  const auto checkpoint = open({{"model.safetensors", raw_safetensors(
-      R"({"a":{"dtype":"U8","shape":[1],"data_offsets":[0,1]},"f":{"dtype":"F32","shape":[1],"data_offsets":[1,5]}})", data)}});
+  const auto checkpoint = open(
+      {{"model.safetensors",
+        raw_safetensors(
+            R"({"a":{"dtype":"U8","shape":[1],"data_offsets":[0,1]},"f":{"dtype":"F32","shape":[1],"data_offsets":[1,5]}})",
+            data)}});
   const Weight w = checkpoint->dense("f");
   EXPECT_EQ(reinterpret_cast<std::uintptr_t>(w.data.data) % 4, 0u);
   EXPECT_EQ(w.data.as<float>()[0], 2.5f);
 }
 
 TEST(CheckpointTest, UnknownElementTypeIsNamedWhenAskedFor) {
-  const auto checkpoint = open({{"model.safetensors", raw_safetensors(
-      R"({"a":{"dtype":"F8_E5M2","shape":[1],"data_offsets":[0,1]},"b":{"dtype":"U8","shape":[1],"data_offsets":[1,2]}})", "xy")}});
+  const auto checkpoint = open(
+      {{"model.safetensors",
+        raw_safetensors(
+            R"({"a":{"dtype":"F8_E5M2","shape":[1],"data_offsets":[0,1]},"b":{"dtype":"U8","shape":[1],"data_offsets":[1,2]}})",
+            "xy")}});
   EXPECT_EQ(checkpoint->dense("b").data.as<char>()[0], 'y');
   EXPECT_ERROR(ErrorCode::unsupported, "tensor 'a' has element type 'F8_E5M2'", checkpoint->dense("a"));
 }
 
 TEST(CheckpointTest, ShardsJoin) {
-  const auto checkpoint = open({{"s1.safetensors", u8_file("b", "1")},
-                                {"s2.safetensors", u8_file("a", "2")},
-                                {"model.safetensors.index.json", index_of(R"({"a":"s2.safetensors","b":"s1.safetensors"})")}});
+  const auto checkpoint =
+      open({{"s1.safetensors", u8_file("b", "1")},
+            {"s2.safetensors", u8_file("a", "2")},
+            {"model.safetensors.index.json", index_of(R"({"a":"s2.safetensors","b":"s1.safetensors"})")}});
   EXPECT_EQ(checkpoint->entries()[0].name, "a");
   EXPECT_EQ(checkpoint->dense("a").data.as<char>()[0], '2');
   EXPECT_EQ(checkpoint->dense("b").data.as<char>()[0], '1');
@@ -81,30 +89,42 @@ TEST(CheckpointTest, ShardsJoin) {
 
 TEST(CheckpointTest, LyingIndexesAreRefused) {
   const auto refused = [](const std::string& index, ErrorCode code, const char* says) {
-    EXPECT_ERROR(code, says, open({{"s1.safetensors", u8_file("b", "1")},
-                                   {"s2.safetensors", u8_file("b", "2")},
-                                   {"s3.safetensors", u8_file("c", "2")},
-                                   {"model.safetensors.index.json", index}}));
+    EXPECT_ERROR(code, says,
+                 open({{"s1.safetensors", u8_file("b", "1")},
+                       {"s2.safetensors", u8_file("b", "2")},
+                       {"s3.safetensors", u8_file("c", "2")},
+                       {"model.safetensors.index.json", index}}));
   };
   refused("[]", ErrorCode::invalid_checkpoint, "is not a JSON object");
   refused("{}", ErrorCode::invalid_checkpoint, "no object 'weight_map'");
   refused(R"({"weight_map":[]})", ErrorCode::invalid_checkpoint, "no object 'weight_map'");
   refused(index_of("{}"), ErrorCode::invalid_checkpoint, "names no tensors");
   refused(index_of(R"({"b":1})"), ErrorCode::invalid_checkpoint, "the shard of 'b' must be a string");
-  refused(index_of(R"({"b":"s1.safetensors","b":"s1.safetensors"})"), ErrorCode::invalid_checkpoint, "'b' occurs twice");
-  refused(index_of(R"({"b":"s9.safetensors"})"), ErrorCode::not_found, "names s9.safetensors (for 'b'), which is missing");
-  refused(index_of(R"({"x":"s1.safetensors"})"), ErrorCode::invalid_checkpoint, "says that 'x' is in s1.safetensors, but it is not");
-  refused(index_of(R"({"b":"s1.safetensors","c":"s1.safetensors","d":"s3.safetensors"})"), ErrorCode::invalid_checkpoint, "'c' is in s1");
-  for (const char* name : {"../s1.safetensors", "/etc/s1.safetensors", "a\\\\s1.safetensors", "", "..", "s1\\u0000.safetensors", "config.json"}) {
-    refused(index_of("{\"b\":\"" + std::string(name) + "\"}"), ErrorCode::invalid_checkpoint, "is not the name of a safetensors file beside it");
+  refused(index_of(R"({"b":"s1.safetensors","b":"s1.safetensors"})"), ErrorCode::invalid_checkpoint,
+          "'b' occurs twice");
+  refused(index_of(R"({"b":"s9.safetensors"})"), ErrorCode::not_found,
+          "names s9.safetensors (for 'b'), which is missing");
+  refused(index_of(R"({"x":"s1.safetensors"})"), ErrorCode::invalid_checkpoint,
+          "says that 'x' is in s1.safetensors, but it is not");
+  refused(index_of(R"({"b":"s1.safetensors","c":"s1.safetensors","d":"s3.safetensors"})"),
+          ErrorCode::invalid_checkpoint, "'c' is in s1");
+  for (const char* name : {"../s1.safetensors", "/etc/s1.safetensors", "a\\\\s1.safetensors", "", "..",
+                           "s1\\u0000.safetensors", "config.json"}) {
+    refused(index_of("{\"b\":\"" + std::string(name) + "\"}"), ErrorCode::invalid_checkpoint,
+            "is not the name of a safetensors file beside it");
   }
 }
 
 TEST(CheckpointTest, OneTensorInTwoShardsIsRefused) {
-  EXPECT_ERROR(ErrorCode::invalid_checkpoint, "tensor 'b' is in both memory/s1.safetensors and memory/s2.safetensors",
-               open({{"s1.safetensors", u8_file("b", "1")},
-                     {"s2.safetensors", raw_safetensors(R"({"b":{"dtype":"U8","shape":[1],"data_offsets":[0,1]},"c":{"dtype":"U8","shape":[1],"data_offsets":[1,2]}})", "xy")},
-                     {"model.safetensors.index.json", index_of(R"({"b":"s1.safetensors","c":"s2.safetensors"})")}}));
+  EXPECT_ERROR(
+      ErrorCode::invalid_checkpoint, "tensor 'b' is in both memory/s1.safetensors and memory/s2.safetensors",
+      open(
+          {{"s1.safetensors", u8_file("b", "1")},
+           {"s2.safetensors",
+            raw_safetensors(
+                R"({"b":{"dtype":"U8","shape":[1],"data_offsets":[0,1]},"c":{"dtype":"U8","shape":[1],"data_offsets":[1,2]}})",
+                "xy")},
+           {"model.safetensors.index.json", index_of(R"({"b":"s1.safetensors","c":"s2.safetensors"})")}}));
 }
 
 TEST(CheckpointTest, NoWeights) {
@@ -117,7 +137,8 @@ TEST(CheckpointTest, OtherQuantizationsAreNamed) {
     EXPECT_ERROR(code, says, open({{"model.safetensors", u8_file("a", "1")}}, config));
   };
   refused({{"quant_method", "gptq"}}, ErrorCode::unsupported, "quant_method 'gptq' is not supported");
-  refused({{"quant_method", "fp8"}}, ErrorCode::unsupported, "Bittern reads unquantized checkpoints and quant_method 'awq'");
+  refused({{"quant_method", "fp8"}}, ErrorCode::unsupported,
+          "Bittern reads unquantized checkpoints and quant_method 'awq'");
   refused(Json::object(), ErrorCode::unsupported, "has no quant_method");
   refused({{"quant_method", 4}}, ErrorCode::unsupported, "has no quant_method");
   refused(7, ErrorCode::invalid_checkpoint, "must be an object");

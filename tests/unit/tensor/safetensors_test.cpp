@@ -24,10 +24,10 @@ SafetensorsFile read(const std::string& bytes) {
 SafetensorsFile read(const std::string& header, const std::string& data) { return read(raw_safetensors(header, data)); }
 
 TEST(SafetensorsReadTest, ReadsWhatIsThere) {
-  const SafetensorsFile file =
-      read(R"({"b":{"dtype":"F32","shape":[2],"data_offsets":[2,10]},"a":{"dtype":"BF16","shape":[1,1],"data_offsets":[0,2]},)"
-           R"("empty":{"dtype":"U8","shape":[0,9],"data_offsets":[2,2]},"__metadata__":{"format":"pt"}} )",
-           "ab01234567");
+  const SafetensorsFile file = read(
+      R"({"b":{"dtype":"F32","shape":[2],"data_offsets":[2,10]},"a":{"dtype":"BF16","shape":[1,1],"data_offsets":[0,2]},)"
+      R"("empty":{"dtype":"U8","shape":[0,9],"data_offsets":[2,2]},"__metadata__":{"format":"pt"}} )",
+      "ab01234567");
   ASSERT_EQ(file.entries.size(), 3u);
   EXPECT_EQ(file.entries[0].name, "a");
   EXPECT_EQ(file.entries[1].name, "empty");
@@ -52,7 +52,9 @@ struct Lie {
 };
 void PrintTo(const Lie& lie, std::ostream* out) { *out << lie.name; }
 
-std::string one(const char* entry, const std::string& data) { return raw_safetensors(R"({"a":)" + std::string(entry) + "}", data); }
+std::string one(const char* entry, const std::string& data) {
+  return raw_safetensors(R"({"a":)" + std::string(entry) + "}", data);
+}
 
 class SafetensorsLieTest : public ::testing::TestWithParam<Lie> {};
 
@@ -83,27 +85,48 @@ const Lie kLies[] = {
     {"DtypeIsANumber", one(R"({"dtype":32,"shape":[1],"data_offsets":[0,4]})", "abcd"), "dtype must be a string"},
     {"ShapeIsAnObject", one(R"({"dtype":"F32","shape":{},"data_offsets":[0,4]})", "abcd"), "shape must be an array"},
     {"NegativeDimension", one(R"({"dtype":"F32","shape":[-1],"data_offsets":[0,4]})", "abcd"), "non-negative integers"},
-    {"FractionalDimension", one(R"({"dtype":"F32","shape":[1.5],"data_offsets":[0,4]})", "abcd"), "non-negative integers"},
-    {"HugeDimension", one(R"({"dtype":"F32","shape":[9223372036854775808],"data_offsets":[0,4]})", "abcd"), "below 2^63"},
-    {"ShapeOverflows", one(R"({"dtype":"U8","shape":[4294967296,4294967296],"data_offsets":[0,4]})", "abcd"), "more elements"},
-    {"ShapeOverflowsToFit", one(R"({"dtype":"F32","shape":[4611686018427387905],"data_offsets":[0,4]})", "abcd"), "more elements"},
-    {"UnknownTypeOverflows", one(R"({"dtype":"F4","shape":[4294967296,4294967296],"data_offsets":[0,4]})", "abcd"), "more elements"},
-    {"TooManyDimensions", one(("{\"dtype\":\"U8\",\"data_offsets\":[0,1],\"shape\":[1" + [] { std::string s; for (int i = 0; i < 99; ++i) s += ",1"; return s; }() + "]}").c_str(), "a"), "100 dimensions"},
+    {"FractionalDimension", one(R"({"dtype":"F32","shape":[1.5],"data_offsets":[0,4]})", "abcd"),
+     "non-negative integers"},
+    {"HugeDimension", one(R"({"dtype":"F32","shape":[9223372036854775808],"data_offsets":[0,4]})", "abcd"),
+     "below 2^63"},
+    {"ShapeOverflows", one(R"({"dtype":"U8","shape":[4294967296,4294967296],"data_offsets":[0,4]})", "abcd"),
+     "more elements"},
+    {"ShapeOverflowsToFit", one(R"({"dtype":"F32","shape":[4611686018427387905],"data_offsets":[0,4]})", "abcd"),
+     "more elements"},
+    {"UnknownTypeOverflows", one(R"({"dtype":"F4","shape":[4294967296,4294967296],"data_offsets":[0,4]})", "abcd"),
+     "more elements"},
+    {"TooManyDimensions",
+     one(("{\"dtype\":\"U8\",\"data_offsets\":[0,1],\"shape\":[1" +
+          [] {
+            std::string s;
+            for (int i = 0; i < 99; ++i) s += ",1";
+            return s;
+          }() +
+          "]}")
+             .c_str(),
+         "a"),
+     "100 dimensions"},
     {"OneOffset", one(R"({"dtype":"F32","shape":[1],"data_offsets":[0]})", "abcd"), "must be two numbers"},
     {"OffsetsBackwards", one(R"({"dtype":"F32","shape":[1],"data_offsets":[4,0]})", "abcd"), "lie outside"},
     {"NegativeOffset", one(R"({"dtype":"F32","shape":[1],"data_offsets":[-4,0]})", "abcd"), "non-negative integers"},
     {"BeyondTheFile", one(R"({"dtype":"F32","shape":[2],"data_offsets":[0,8]})", "abcd"), "lie outside the 4 bytes"},
-    {"OffsetOf2To64", one(R"({"dtype":"F32","shape":[1],"data_offsets":[18446744073709551612,18446744073709551615]})", "abcd"), "below 2^63"},
-    {"SizeIsNotShape", one(R"({"dtype":"F32","shape":[2],"data_offsets":[0,4]})", "abcd"), "has 4 bytes, but its shape and type 'F32' need 8"},
-    {"Gap", raw_safetensors(R"({"a":)" + kA + R"(,"b":{"dtype":"U8","shape":[1],"data_offsets":[5,6]}})", "abcdef"), "'b': starts after a gap of 1 bytes"},
+    {"OffsetOf2To64",
+     one(R"({"dtype":"F32","shape":[1],"data_offsets":[18446744073709551612,18446744073709551615]})", "abcd"),
+     "below 2^63"},
+    {"SizeIsNotShape", one(R"({"dtype":"F32","shape":[2],"data_offsets":[0,4]})", "abcd"),
+     "has 4 bytes, but its shape and type 'F32' need 8"},
+    {"Gap", raw_safetensors(R"({"a":)" + kA + R"(,"b":{"dtype":"U8","shape":[1],"data_offsets":[5,6]}})", "abcdef"),
+     "'b': starts after a gap of 1 bytes"},
     {"GapAtTheStart", one(R"({"dtype":"U8","shape":[1],"data_offsets":[1,2]})", "ab"), "gap of 1 bytes"},
-    {"Overlap", raw_safetensors(R"({"a":)" + kA + R"(,"b":{"dtype":"U8","shape":[2],"data_offsets":[3,5]}})", "abcde"), "'b': overlaps 'a'"},
+    {"Overlap", raw_safetensors(R"({"a":)" + kA + R"(,"b":{"dtype":"U8","shape":[2],"data_offsets":[3,5]}})", "abcde"),
+     "'b': overlaps 'a'"},
     {"BytesLeftOver", one(kA.c_str(), "abcdef"), "2 bytes follow the last tensor"},
     {"NameThatSteersTerminals", raw_safetensors("{\"\\u001b[2J\\u0000\":7}", ""), "tensor '\\x1b[2J\\x00'"},
     {"MetadataIsAList", raw_safetensors(R"({"__metadata__":[]})", ""), "__metadata__ must be an object"},
     {"MetadataOfNumbers", raw_safetensors(R"({"__metadata__":{"k":1}})", ""), "'k' must be a string"},
 };
-INSTANTIATE_TEST_SUITE_P(All, SafetensorsLieTest, ::testing::ValuesIn(kLies), [](const auto& test) { return test.param.name; });
+INSTANTIATE_TEST_SUITE_P(All, SafetensorsLieTest, ::testing::ValuesIn(kLies),
+                         [](const auto& test) { return test.param.name; });
 
 std::span<const std::byte> bytes_of(const std::string& text) { return std::as_bytes(std::span(text)); }
 
@@ -164,9 +187,11 @@ TEST(SafetensorsWriteTest, OneFileWhenItFits) {
 TEST(SafetensorsWriteTest, ShardsOpenAsOneCheckpoint) {
   testing::TempDir dir;
   // The second is larger than a shard and gets one of its own.
-  ShardedSafetensorsWriter writer(dir.path(), {{"a", DType::u8, {2}}, {"big", DType::u8, {9}}, {"c", DType::u8, {2}}, {"d", DType::u8, {2}}}, 4);
-  EXPECT_EQ(writer.files(), (std::vector<std::string>{"model-00001-of-00003.safetensors", "model-00002-of-00003.safetensors",
-                                                      "model-00003-of-00003.safetensors", "model.safetensors.index.json"}));
+  ShardedSafetensorsWriter writer(
+      dir.path(), {{"a", DType::u8, {2}}, {"big", DType::u8, {9}}, {"c", DType::u8, {2}}, {"d", DType::u8, {2}}}, 4);
+  EXPECT_EQ(writer.files(),
+            (std::vector<std::string>{"model-00001-of-00003.safetensors", "model-00002-of-00003.safetensors",
+                                      "model-00003-of-00003.safetensors", "model.safetensors.index.json"}));
   writer.write("a", bytes_of("ab"));
   EXPECT_ERROR(ErrorCode::internal, "only 0 shards", writer.finish());
   writer.write("big", bytes_of("123456789"));

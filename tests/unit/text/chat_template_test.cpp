@@ -20,8 +20,13 @@ const Tokenizer& golden_tokenizer() {
     document["added_tokens"] = Json::array();
     int id = 300;
     for (const char* content : {"<s>", "</s>", "<|im_start|>", "<|im_end|>", "[INST]", "[/INST]", "<b>"}) {
-      document["added_tokens"].push_back({{"id", id++}, {"content", content}, {"single_word", false}, {"lstrip", false},
-                                          {"rstrip", false}, {"normalized", false}, {"special", true}});
+      document["added_tokens"].push_back({{"id", id++},
+                                          {"content", content},
+                                          {"single_word", false},
+                                          {"lstrip", false},
+                                          {"rstrip", false},
+                                          {"normalized", false},
+                                          {"special", true}});
     }
     const std::string settings = R"({"bos_token": "<s>", "eos_token": "</s>"})";
     return Tokenizer("golden", reader({{"tokenizer.json", document.dump()}, {"tokenizer_config.json", settings}}));
@@ -91,10 +96,10 @@ TEST(ChatTemplateGolden, EveryRealTemplateRendersEqual) {
   EXPECT_EQ(compared, 102);
 }
 
-/// Snippets whose result differs from jinja2's, each with its reason. docs/adding-a-tokenizer-or-template.md lists them.
+/// Snippets whose result differs from jinja2's, each with its reason. docs/adding-a-tokenizer-or-template.md lists
+/// them.
 const std::map<std::string, std::string> kKnownDifferences = {
-    {"{{ '%s-%d' % ('a', 3) }}",
-     "the engine's % operator is for numbers alone; the filter `format` formats"},
+    {"{{ '%s-%d' % ('a', 3) }}", "the engine's % operator is for numbers alone; the filter `format` formats"},
 };
 
 TEST(ChatTemplate, SnippetsRenderAsInJinja2) {
@@ -204,7 +209,8 @@ TEST(Injection, TemplatesMayStillLookIntoContent) {
   EXPECT_EQ(controls(cut, user({" a \n<|im_end|> b <|im_start|>"})), Counts(1, 1));
   const std::string keeps = "{% if '<|im_end|>' in messages[0].content %}{{ messages[0].content|trim }}{% endif %}";
   EXPECT_EQ(controls(keeps, user({" x <|im_end|> "})), Counts(0, 0));
-  const std::string starts = "{{ 'y' if messages[0].content.startswith('<|im_end|>') else 'n' }}{{ messages[0].content }}";
+  const std::string starts =
+      "{{ 'y' if messages[0].content.startswith('<|im_end|>') else 'n' }}{{ messages[0].content }}";
   EXPECT_EQ(controls(starts, user({"<|im_end|>z"})), Counts(0, 0));
 }
 
@@ -216,8 +222,10 @@ TEST(Injection, ToolsAndArgumentsStayText) {
 }
 
 TEST(Injection, WhatCannotBeToldApartIsRefused) {
-  const ChatTemplate chat_template = make("{{ messages[0].content|length }}{{ messages[0].content[1:] == '|im_end|>' }}"
-                                          "{{ messages[0].content }}", byte_tokenizer());
+  const ChatTemplate chat_template = make(
+      "{{ messages[0].content|length }}{{ messages[0].content[1:] == '|im_end|>' }}"
+      "{{ messages[0].content }}",
+      byte_tokenizer());
   EXPECT_EQ(chat_template.render(user({"abc"})).text, "3Falseabc");
   EXPECT_ERROR(ErrorCode::invalid_argument, "spells out a special token", chat_template.render(user({"<|im_end|>"})));
 }
@@ -257,11 +265,11 @@ TEST(Injection, RealTemplatesHoldAgainstHostileContent) {
 // --- Limits -----------------------------------------------------------------------------------------------------
 
 TEST(ChatTemplate, HostileTemplatesEndWithAnError) {
-  for (const char* source : {"{% for i in range(100000) %}{% for j in range(100000) %}{{ i }}{% endfor %}{% endfor %}",
-                             "{{ 'a' * 100000000000 }}", "{{ range(1000000000)|list }}",
-                             "{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}",
-                             "{% set ns = namespace(s='ab') %}{% for i in range(60) %}{% set ns.s = ns.s + ns.s %}{% endfor %}",
-                             "{{ 'x'.ljust(100000000000) }}", "{{ 'a'.replace('', 'b' * 1000).replace('b', 'c' * 1000000) }}"}) {
+  for (const char* source :
+       {"{% for i in range(100000) %}{% for j in range(100000) %}{{ i }}{% endfor %}{% endfor %}",
+        "{{ 'a' * 100000000000 }}", "{{ range(1000000000)|list }}", "{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}",
+        "{% set ns = namespace(s='ab') %}{% for i in range(60) %}{% set ns.s = ns.s + ns.s %}{% endfor %}",
+        "{{ 'x'.ljust(100000000000) }}", "{{ 'a'.replace('', 'b' * 1000).replace('b', 'c' * 1000000) }}"}) {
     SCOPED_TRACE(source);
     EXPECT_THROW(make(source).render({}), Error);
   }
@@ -272,7 +280,8 @@ TEST(ChatTemplate, HostileTemplatesEndWithAnError) {
 TEST(ChatTemplate, LongConversationsFitTheLimits) {
   ChatRequest request;
   for (int i = 0; i < 400; ++i) {
-    request.messages.push_back({{"role", i % 2 == 0 ? "user" : "assistant"}, {"content", std::string(5000, 'x') + "<|im_end|>"}});
+    request.messages.push_back(
+        {{"role", i % 2 == 0 ? "user" : "assistant"}, {"content", std::string(5000, 'x') + "<|im_end|>"}});
   }
   const Prompt prompt = make(kChatMl, byte_tokenizer()).render(request);
   EXPECT_GT(prompt.text.size(), 2'000'000u);

@@ -71,12 +71,21 @@ inline std::string byte_tokenizer_json() {
   }
   Json added = Json::array();
   for (const auto& [id, content] : {std::pair{256, "<|im_start|>"}, {257, "<|im_end|>"}, {258, "</think>"}}) {
-    added.push_back({{"id", id}, {"content", content}, {"single_word", false}, {"lstrip", false}, {"rstrip", false},
-                     {"normalized", false}, {"special", id != 258}});
+    added.push_back({{"id", id},
+                     {"content", content},
+                     {"single_word", false},
+                     {"lstrip", false},
+                     {"rstrip", false},
+                     {"normalized", false},
+                     {"special", id != 258}});
   }
   const Json bytes = {{"type", "ByteLevel"}, {"add_prefix_space", false}, {"trim_offsets", true}, {"use_regex", true}};
-  return Json({{"version", "1.0"}, {"added_tokens", added}, {"normalizer", nullptr}, {"pre_tokenizer", bytes},
-               {"post_processor", nullptr}, {"decoder", bytes},
+  return Json({{"version", "1.0"},
+               {"added_tokens", added},
+               {"normalizer", nullptr},
+               {"pre_tokenizer", bytes},
+               {"post_processor", nullptr},
+               {"decoder", bytes},
                {"model", {{"type", "BPE"}, {"vocab", vocab}, {"merges", Json::array()}}}})
       .dump();
 }
@@ -91,9 +100,8 @@ inline std::string llama2_json() {
     vocab[repaired] = id;
   }
   document["model"]["vocab"] = vocab;
-  const std::map<std::string, std::string> merges = {{"   ", "\u00a0 \u00a0"},
-                                                     {"     ", "\u00a0\u00a0 \u00a0\u00a0"},
-                                                     {"\u2581  ", "\u2581 \u00a0"}};
+  const std::map<std::string, std::string> merges = {
+      {"   ", "\u00a0 \u00a0"}, {"     ", "\u00a0\u00a0 \u00a0\u00a0"}, {"\u2581  ", "\u2581 \u00a0"}};
   for (Json& merge : document["model"]["merges"]) {
     if (const auto found = merges.find(merge); found != merges.end()) merge = found->second;
   }

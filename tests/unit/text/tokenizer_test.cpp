@@ -133,8 +133,12 @@ TEST(Tokenizer, SentencePieceBytesAreReadBack) {
 TEST(Tokenizer, PaddingAndTruncationOfTheFileAreIgnored) {
   Json document = Json::parse(byte_tokenizer_json());
   document["truncation"] = {{"direction", "Right"}, {"max_length", 2}, {"strategy", "LongestFirst"}, {"stride", 0}};
-  document["padding"] = {{"strategy", {{"Fixed", 4000000000u}}}, {"direction", "Right"}, {"pad_to_multiple_of", nullptr},
-                         {"pad_id", 0}, {"pad_type_id", 0}, {"pad_token", "x"}};
+  document["padding"] = {{"strategy", {{"Fixed", 4000000000u}}},
+                         {"direction", "Right"},
+                         {"pad_to_multiple_of", nullptr},
+                         {"pad_id", 0},
+                         {"pad_type_id", 0},
+                         {"pad_token", "x"}};
   const Tokenizer tokenizer("bytes", reader({{"tokenizer.json", document.dump()}}));
   EXPECT_EQ(tokenizer.encode("abcd").size(), 4u);
 }
@@ -146,8 +150,9 @@ TEST(Tokenizer, BadFilesAreRefusedByName) {
                Tokenizer("m", reader({{"tokenizer.model", "IQ== 0\n"}})));
   EXPECT_ERROR(ErrorCode::invalid_checkpoint, "tokenizer_config.json",
                Tokenizer("m", reader({{"tokenizer.json", byte_tokenizer_json()}, {"tokenizer_config.json", "[]"}})));
-  EXPECT_ERROR(ErrorCode::invalid_argument, "eos_token_id",
-               Tokenizer("m", reader({{"tokenizer.json", byte_tokenizer_json()}, {"config.json", R"({"eos_token_id": "x"})"}})));
+  EXPECT_ERROR(
+      ErrorCode::invalid_argument, "eos_token_id",
+      Tokenizer("m", reader({{"tokenizer.json", byte_tokenizer_json()}, {"config.json", R"({"eos_token_id": "x"})"}})));
   EXPECT_ERROR(ErrorCode::invalid_argument, "not valid UTF-8 at byte 1", byte_tokenizer().encode("a\xff"));
 }
 

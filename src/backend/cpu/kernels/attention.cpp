@@ -1,7 +1,8 @@
 // Attention of a few query rows over one KV head of the paged cache. The context is cut into chunks at fixed absolute
 // positions; a chunk gives (max, sum, weighted values), and chunks are merged in order, so a row's result is the same
 // whether it was computed alone or in a batch, in prefill or in decode, by one task or split over several.
-// Keys lie sixteen tokens to a tile (tiles.h) and values as rows; both are decoded in registers. Once per instruction set.
+// Keys lie sixteen tokens to a tile (tiles.h) and values as rows; both are decoded in registers. Once per instruction
+// set.
 #include "backend/cpu/kernels/isa.h"
 #include "backend/cpu/kernels/tiles.h"
 
@@ -42,9 +43,9 @@ struct KvInt4 {
 
 /// The part of the context a chunk covers, and where its scores lie: every block takes whole groups of 16 slots.
 struct Chunk {
-  Index begin, end;            // absolute positions visible to some row
+  Index begin, end;              // absolute positions visible to some row
   Index block_begin, block_end;  // of the sequence's block table
-  Index slot_begin, slot_end;  // of a row of scores, multiples of 16
+  Index slot_begin, slot_end;    // of a row of scores, multiples of 16
 };
 
 BITTERN_INLINE const std::uint8_t* head_of(const AttendArgs& a, Index block) {
@@ -54,7 +55,9 @@ BITTERN_INLINE Index slots_per_block(const AttendArgs& a) { return a.kv.groups *
 BITTERN_INLINE Index score_stride(const AttendArgs& a) {
   return a.chunk_tokens / a.kv.block_tokens * slots_per_block(a);
 }
-BITTERN_INLINE Index first_block(const AttendArgs& a, Index chunk) { return chunk * a.chunk_tokens / a.kv.block_tokens; }
+BITTERN_INLINE Index first_block(const AttendArgs& a, Index chunk) {
+  return chunk * a.chunk_tokens / a.kv.block_tokens;
+}
 /// Slot, within the chunk, of a token at `position` of block `block`.
 BITTERN_INLINE Index slot_of(const AttendArgs& a, Index chunk, Index position) {
   const Index block = position / a.kv.block_tokens;

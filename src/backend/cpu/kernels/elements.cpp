@@ -103,7 +103,8 @@ struct GeluErf {
   }
   static constexpr int kErfTerms = 8;
   static constexpr float kErfP = 0.320000000f;
-  static constexpr float kErf[kErfTerms] = {1.814736142e-01f, 1.669478503e-01f, 2.564587444e-01f, -1.460646882e-01f, 7.651550816e-01f, -7.427600518e-01f, 6.938339018e-01f, -1.750444377e-01f};
+  static constexpr float kErf[kErfTerms] = {1.814736142e-01f, 1.669478503e-01f,  2.564587444e-01f, -1.460646882e-01f,
+                                            7.651550816e-01f, -7.427600518e-01f, 6.938339018e-01f, -1.750444377e-01f};
 };
 
 template <class Act>

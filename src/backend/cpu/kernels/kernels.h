@@ -25,7 +25,7 @@ constexpr int kStepBytes = 64;
 constexpr int kW4HeaderF16 = 64;
 constexpr int kW4HeaderF32 = 128;
 
-constexpr Index kPanelInputs = 128;  // inputs of one dequantized panel
+constexpr Index kPanelInputs = 128;   // inputs of one dequantized panel
 constexpr Index kPanelMaxRows = 256;  // rows of x one panel call may take
 constexpr Index kPanelMaxTiles = 4;
 /// Scratch of one panel call, in floats: the panel and two accumulators per output.
@@ -41,13 +41,13 @@ struct LinearArgs {
   const std::uint8_t* tiles;
   Index tile_bytes;
   Index inputs, outputs;
-  Index group, groups;      // w4
-  bool scales_f16;          // w4: which header
-  const float* group_sums;  // w4: (rows, groups) sums of x over each group
+  Index group, groups;          // w4
+  bool scales_f16;              // w4: which header
+  const float* group_sums;      // w4: (rows, groups) sums of x over each group
   const std::uint16_t* x_bf16;  // bf16 dot kernels: x rounded, rows of x_bf16_stride
   Index x_bf16_stride;
-  const std::int8_t* x_int8;  // int8 kernel: (rows, inputs rounded up to 8), of every 8 the even ones, then the odd
-  const float* x_scales;      // int8 kernel: (rows, groups)
+  const std::int8_t* x_int8;   // int8 kernel: (rows, inputs rounded up to 8), of every 8 the even ones, then the odd
+  const float* x_scales;       // int8 kernel: (rows, groups)
   const std::int32_t* x_sums;  // int8 kernel: (rows, groups) sums of x_int8
   Index row_begin, row_end, tile_begin, tile_end;
   float* scratch;  // kPanelScratch floats, 64-byte aligned; panel kernels only
@@ -91,7 +91,7 @@ enum class KvKind : std::uint8_t { f32, f16, bf16, int8, int4 };
 struct KvGeometry {
   KvKind kind;
   Index head_dim;
-  Index padded_dim;    // head_dim rounded up to 16
+  Index padded_dim;  // head_dim rounded up to 16
   Index block_tokens;
   Index groups;        // ceil(block_tokens / 16)
   Index head_bytes;    // one head of one block: K, V, parameters
@@ -104,21 +104,21 @@ struct KvGeometry {
 /// One task of attention: some query rows of one KV head against chunks [chunk_begin, chunk_end) of the context.
 struct AttendArgs {
   KvGeometry kv;
-  const std::uint8_t* layer;    // this layer's part of block 0, first head
-  Index block_stride;           // bytes from block to block
-  Index head_offset;            // bytes to this KV head within a block
-  const std::int32_t* blocks;   // block table of the sequence
-  Index chunk_tokens;           // a multiple of block_tokens, the same for every task
+  const std::uint8_t* layer;   // this layer's part of block 0, first head
+  Index block_stride;          // bytes from block to block
+  Index head_offset;           // bytes to this KV head within a block
+  const std::int32_t* blocks;  // block table of the sequence
+  Index chunk_tokens;          // a multiple of block_tokens, the same for every task
   Index chunk_begin, chunk_end;
-  Index rows;                   // query rows of this task, at most kAttendMaxRows
-  const float* q;               // (rows, padded_dim) scaled, zero padded
-  const float* q_sums;          // (rows) sums of q, for quantized K
-  const std::int32_t* begin;    // (rows) first visible position
-  const std::int32_t* end;      // (rows) one past the last visible position
+  Index rows;                 // query rows of this task, at most kAttendMaxRows
+  const float* q;             // (rows, padded_dim) scaled, zero padded
+  const float* q_sums;        // (rows) sums of q, for quantized K
+  const std::int32_t* begin;  // (rows) first visible position
+  const std::int32_t* end;    // (rows) one past the last visible position
   float softcap;
-  float* state;                 // (rows, kStateHead + padded_dim): running max, sum, then weighted V
-  float* scores;                // scratch (rows, chunk_tokens / block_tokens * groups * 16)
-  float* partial;               // scratch (rows, padded_dim)
+  float* state;    // (rows, kStateHead + padded_dim): running max, sum, then weighted V
+  float* scores;   // scratch (rows, chunk_tokens / block_tokens * groups * 16)
+  float* partial;  // scratch (rows, padded_dim)
 };
 constexpr Index kAttendMaxRows = 32;
 constexpr Index kStateHead = 16;  // floats before the values of a state: max, sum, padding
@@ -153,7 +153,7 @@ struct KernelTable {
 struct Bf16DotTable {
   LinearFn dense, w4;  // panel kernels over x_bf16
   void (*round_row)(const float* x, Index inputs, std::uint16_t* to);
-  int tiles;  // the unit in which outputs are split
+  int tiles;                                // the unit in which outputs are split
   float (*dot_in_registers)(Index rounds);  // flops_per_round each, to learn the rate of the instruction
   Index flops_per_round;
 };
@@ -162,7 +162,8 @@ struct Bf16DotTable {
 struct Int8DotTable {
   LinearFn w4;  // over x_int8, x_scales and x_sums
   /// codes: inputs rounded up to 8; scales and sums: one per group.
-  void (*quantize_row)(const float* x, Index inputs, Index group, std::int8_t* codes, float* scales, std::int32_t* sums);
+  void (*quantize_row)(const float* x, Index inputs, Index group, std::int8_t* codes, float* scales,
+                       std::int32_t* sums);
   int tiles;  // the unit in which outputs are split
 };
 

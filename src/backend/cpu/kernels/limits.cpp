@@ -1,5 +1,5 @@
-// Loops that measure what the machine can do at most: read memory in a number of streams, and multiply-add in registers.
-// Every benchmark figure is reported as a fraction of these. Compiled once per instruction set.
+// Loops that measure what the machine can do at most: read memory in a number of streams, and multiply-add in
+// registers. Every benchmark figure is reported as a fraction of these. Compiled once per instruction set.
 #include "backend/cpu/kernels/isa.h"
 #include "backend/cpu/kernels/tiles.h"
 

@@ -1,6 +1,7 @@
 // Linear for many rows with AVX512-BF16: x is rounded to bf16 and vdpbf16ps multiplies two inputs at a time: twice the
-// work per instruction of f32, which is faster only on CPUs that issue it as often (LinearRunner measures that). bf16 weights are used as they lie; 4-bit weights become small integers, which bf16 holds
-// exactly, so only x is rounded. Its sums pair inputs, so its bits differ from the f32 kernels: never when deterministic.
+// work per instruction of f32, which is faster only on CPUs that issue it as often (LinearRunner measures that). bf16
+// weights are used as they lie; 4-bit weights become small integers, which bf16 holds exactly, so only x is rounded.
+// Its sums pair inputs, so its bits differ from the f32 kernels: never when deterministic.
 #include "backend/cpu/kernels/isa.h"
 #include "backend/cpu/kernels/linear_tiles.h"
 
@@ -36,7 +37,8 @@ void decode_panel(const std::uint8_t* w, Index tile_bytes, Index steps, std::uin
   const NibbleTable table = signed_nibbles();
   for (int t = 0; t < NT; ++t) {
     for (Index s = 0; s < steps; ++s) {
-      decode_pairs<0>(load_bits(w + t * tile_bytes + s * kStepBytes), panel + t * panel_stride + s * 4 * kStepBytes, table);
+      decode_pairs<0>(load_bits(w + t * tile_bytes + s * kStepBytes), panel + t * panel_stride + s * 4 * kStepBytes,
+                      table);
     }
   }
 }
@@ -119,7 +121,8 @@ void dot_groups(const LinearArgs& a, const std::uint8_t* w, float* total, float*
     for (Index k = 0; k < length; k += kPanelInputs) {
       const Index count = smaller(kPanelInputs, length - k), steps = (count + 7) / 8;
       decode_panel<NT>(w, a.tile_bytes, steps, panel, kStride);
-      dot_block<true, NT>(a, {panel, kStride, begin + k, (count + 1) / 2, g, k == 0, k + count == length, header}, total, partial);
+      dot_block<true, NT>(a, {panel, kStride, begin + k, (count + 1) / 2, g, k == 0, k + count == length, header},
+                          total, partial);
       w += steps * kStepBytes;
     }
   }
@@ -138,7 +141,8 @@ void dot_tiles(const LinearArgs& a, Index tile) {
     } else {
       for (Index k = 0; k < a.inputs; k += 2 * kPanelInputs) {
         const Index pairs = (smaller(2 * kPanelInputs, a.inputs - k) + 1) / 2;
-        dot_block<false, NT>(a, {w + k / 2 * kStepBytes, a.tile_bytes, k, pairs, 0, false, false, nullptr}, total, total);
+        dot_block<false, NT>(a, {w + k / 2 * kStepBytes, a.tile_bytes, k, pairs, 0, false, false, nullptr}, total,
+                             total);
       }
     }
     for (Index i = 0; i < rows * NT; ++i) {

@@ -1,6 +1,7 @@
-// Linear for many rows: a block of inputs of a few tiles is dequantized once into a panel of floats in cache, which every
-// row of x then multiplies in register tiles of rows x tiles. Sums between blocks wait in memory as exact f32, so each
-// output is the same chain of operations, in the same order, as in linear_direct.cpp: prefill equals decode bit for bit.
+// Linear for many rows: a block of inputs of a few tiles is dequantized once into a panel of floats in cache, which
+// every row of x then multiplies in register tiles of rows x tiles. Sums between blocks wait in memory as exact f32, so
+// each output is the same chain of operations, in the same order, as in linear_direct.cpp: prefill equals decode bit
+// for bit.
 #include "backend/cpu/kernels/isa.h"
 #include "backend/cpu/kernels/linear_tiles.h"
 
@@ -10,10 +11,10 @@ namespace {
 /// Where one block of inputs stands: its panel, its rows of x and what to do with the sums before and after.
 struct Block {
   const float* panel;
-  Index panel_stride;  // floats from tile to tile
-  Index k, count;      // inputs [k, k + count)
-  Index group;         // grouped: which
-  bool opens, closes;  // grouped: the block starts and ends its group
+  Index panel_stride;          // floats from tile to tile
+  Index k, count;              // inputs [k, k + count)
+  Index group;                 // grouped: which
+  bool opens, closes;          // grouped: the block starts and ends its group
   const std::uint8_t* header;  // grouped: of the first tile
 };
 

@@ -23,7 +23,9 @@ namespace {
 constexpr int kLanes = 16;  // of V, on every instruction set: a packing made for one works for all
 
 /// The first n lanes from memory, the rest zero; n may be 16 or more.
-BITTERN_INLINE V load_upto(const float* p, std::int64_t n) { return n >= kLanes ? load(p) : load_part(p, static_cast<int>(n)); }
+BITTERN_INLINE V load_upto(const float* p, std::int64_t n) {
+  return n >= kLanes ? load(p) : load_part(p, static_cast<int>(n));
+}
 BITTERN_INLINE void store_upto(float* p, V v, std::int64_t n) {
   if (n >= kLanes) {
     store(p, v);

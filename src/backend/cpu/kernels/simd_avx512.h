@@ -16,7 +16,8 @@ using V = __m512;
 using I = __m512i;
 using M = __mmask16;
 
-// Registers allow this many accumulators beside operands: rows x tiles of the panel kernel, and tiles of the direct one.
+// Registers allow this many accumulators beside operands: rows x tiles of the panel kernel, and tiles of the direct
+// one.
 constexpr int kPanelRows = 6, kPanelTiles = 4;
 constexpr int kDirectTiles = 8, kDirectRows = 4;
 constexpr int kAttendRows = 8;

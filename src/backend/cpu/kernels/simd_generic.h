@@ -1,5 +1,6 @@
-// simd_generic.h: V as a pair of pairs of four floats, in the compiler's portable vectors (SSE2 on x86-64, NEON on ARM).
-// It has no fused multiply-add, so its last bits differ from the other sets; within it, results are as reproducible.
+// simd_generic.h: V as a pair of pairs of four floats, in the compiler's portable vectors (SSE2 on x86-64, NEON on
+// ARM). It has no fused multiply-add, so its last bits differ from the other sets; within it, results are as
+// reproducible.
 #pragma once
 
 #include <cstdint>

@@ -40,20 +40,20 @@ struct MakeBits<Pair<H>> {
   }
 };
 
-#define BITTERN_PAIR_1(name)                       \
-  template <class H>                               \
-  BITTERN_INLINE Pair<H> name(Pair<H> a) {         \
-    return {name(a.lo), name(a.hi)};               \
+#define BITTERN_PAIR_1(name)               \
+  template <class H>                       \
+  BITTERN_INLINE Pair<H> name(Pair<H> a) { \
+    return {name(a.lo), name(a.hi)};       \
   }
-#define BITTERN_PAIR_2(name)                               \
-  template <class H>                                       \
-  BITTERN_INLINE Pair<H> name(Pair<H> a, Pair<H> b) {      \
-    return {name(a.lo, b.lo), name(a.hi, b.hi)};           \
+#define BITTERN_PAIR_2(name)                          \
+  template <class H>                                  \
+  BITTERN_INLINE Pair<H> name(Pair<H> a, Pair<H> b) { \
+    return {name(a.lo, b.lo), name(a.hi, b.hi)};      \
   }
-#define BITTERN_PAIR_3(name)                                          \
-  template <class H>                                                  \
-  BITTERN_INLINE Pair<H> name(Pair<H> a, Pair<H> b, Pair<H> c) {      \
-    return {name(a.lo, b.lo, c.lo), name(a.hi, b.hi, c.hi)};          \
+#define BITTERN_PAIR_3(name)                                     \
+  template <class H>                                             \
+  BITTERN_INLINE Pair<H> name(Pair<H> a, Pair<H> b, Pair<H> c) { \
+    return {name(a.lo, b.lo, c.lo), name(a.hi, b.hi, c.hi)};     \
   }
 BITTERN_PAIR_1(abs)
 BITTERN_PAIR_1(round)

@@ -1,6 +1,6 @@
-// tiles.h: sixteen dot products in lanes. A tile is a run of 64-byte steps, each holding a few inputs of sixteen outputs
-// (weights of a linear, or keys of sixteen tokens); a Tile type loads a step and gives the sixteen floats of input j.
-// The multiply loop is here too, so that linear and attention do the same sums in the same order.
+// tiles.h: sixteen dot products in lanes. A tile is a run of 64-byte steps, each holding a few inputs of sixteen
+// outputs (weights of a linear, or keys of sixteen tokens); a Tile type loads a step and gives the sixteen floats of
+// input j. The multiply loop is here too, so that linear and attention do the same sums in the same order.
 #pragma once
 
 #include "backend/cpu/kernels/kernels.h"
