@@ -3,6 +3,7 @@
 
 #include <bittern/error.h>
 
+#include <algorithm>
 #include <cstdio>
 #include <memory>
 #include <string>
@@ -64,19 +65,29 @@ class ProgressSink final : public quant::QuantizeSink {
   std::int64_t done_ = 0;
 };
 
+// A model has hundreds of linears; a person wants those that lost most, and --json has them all.
+std::vector<quant::LinearReport> worst_linears(const quant::QuantizeReport& report) {
+  constexpr std::size_t kShown = 8;
+  std::vector<quant::LinearReport> linears = report.linears;
+  std::stable_sort(linears.begin(), linears.end(), [](const auto& a, const auto& b) { return a.nmse > b.nmse; });
+  if (linears.size() > kShown) linears.resize(kShown);
+  return linears;
+}
+
 void print_report(const quant::QuantizeReport& report) {
-  Table table({"linear", "shape", "NMSE", "cosine", "max error"});
+  Table table({"lost most", "shape", "NMSE", "cosine", "max error"});
   char cells[3][32];
-  for (const quant::LinearReport& linear : report.linears) {
+  for (const quant::LinearReport& linear : worst_linears(report)) {
     std::snprintf(cells[0], sizeof(cells[0]), "%.5f", linear.nmse);
     std::snprintf(cells[1], sizeof(cells[1]), "%.5f", linear.cosine);
     std::snprintf(cells[2], sizeof(cells[2]), "%.4f", linear.max_abs);
     table.row(
         {linear.name, std::to_string(linear.out) + " x " + std::to_string(linear.in), cells[0], cells[1], cells[2]});
   }
-  std::printf("%s\n  all: NMSE %.5f, worst %s\n  wrote %s in %.1f s; peak memory of the process %s\n",
-              table.text().c_str(), report.nmse, report.worst.c_str(), report.plan.output.c_str(), report.seconds,
-              human_bytes(peak_resident_bytes()).c_str());
+  std::printf(
+      "%s  all %zu linears: NMSE %.5f (--json lists each)\n  wrote %s in %.1f s; peak memory of the process %s\n",
+      table.text().c_str(), report.linears.size(), report.nmse, report.plan.output.c_str(), report.seconds,
+      human_bytes(peak_resident_bytes()).c_str());
 }
 
 int run_quantize(const QuantizeVerbOptions& options) {

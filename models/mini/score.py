@@ -66,9 +66,9 @@ def perplexity(chat, path, context=512):
     for start in range(0, len(ids) - context + 1, context):
         chunk = ids[start:start + context].clone()
         chunk[0] = chat.tokenizer.bos_token_id
-        logits = chat.model(chunk[None]).logits[0, context // 2 - 1:-1]
-        total += torch.nn.functional.cross_entropy(logits, chunk[context // 2:], reduction="sum").item()
-        count += context - context // 2
+        logits = chat.model(chunk[None]).logits[0, context // 2:-1]
+        total += torch.nn.functional.cross_entropy(logits, chunk[context // 2 + 1:], reduction="sum").item()
+        count += context - context // 2 - 1
     return float(torch.tensor(total / count).exp()), count
 
 
