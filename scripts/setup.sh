@@ -10,15 +10,11 @@ PACKAGES=(
   python3 python3-venv
   libgtest-dev
   libgmock-dev
-  libbenchmark-dev
   nlohmann-json3-dev
   libcli11-dev
   libspdlog-dev
   libfmt-dev
   libedit-dev
-  libinih-dev
-  libssl-dev
-  libboost-dev
 )
 BRIDGE=src/text/bridge                      # the Rust crate
 REQUIREMENTS=tests/e2e/requirements.txt     # the client tests
