@@ -68,7 +68,7 @@ class DenseCheckpoint final : public Checkpoint {
 // alignment).
 const void* aligned_data(const SafetensorsEntry& entry, Weight& owner) {
   const auto address = reinterpret_cast<std::uintptr_t>(entry.data.data());
-  if (address % dtype_size(*entry.dtype) == 0) return entry.data.data();
+  if (entry.data.empty() || address % dtype_size(*entry.dtype) == 0) return entry.data.data();
   auto copy = std::make_shared<AlignedBuffer>(entry.data.size());
   std::memcpy(copy->data(), entry.data.data(), entry.data.size());
   owner.keep.push_back(copy);

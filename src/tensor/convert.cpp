@@ -2,7 +2,7 @@
 // vectorizes bf16, the common case.
 #include "tensor/convert.h"
 
-#include <cstring>
+#include <algorithm>
 
 #include "base/check.h"
 #include "base/half.h"
@@ -21,7 +21,7 @@ void convert_each(const void* src, std::int64_t n, float* dst, Convert convert) 
 void convert_to_f32(const void* src, DType dtype, std::int64_t n, float* dst) {
   const auto by_value = [](auto value) { return static_cast<float>(value); };
   switch (dtype) {
-    case DType::f32: std::memcpy(dst, src, static_cast<std::size_t>(n) * sizeof(float)); return;
+    case DType::f32: std::copy_n(static_cast<const float*>(src), n, dst); return;
     case DType::f16: return convert_each<F16>(src, n, dst, [](F16 value) { return to_f32(value); });
     case DType::bf16: return convert_each<BF16>(src, n, dst, [](BF16 value) { return to_f32(value); });
     case DType::i8: return convert_each<std::int8_t>(src, n, dst, by_value);
@@ -34,7 +34,7 @@ void convert_to_f32(const void* src, DType dtype, std::int64_t n, float* dst) {
 void convert_from_f32(const float* src, DType dtype, std::int64_t n, void* dst) {
   BITTERN_CHECK(is_float(dtype));
   if (dtype == DType::f32) {
-    std::memcpy(dst, src, static_cast<std::size_t>(n) * sizeof(float));
+    std::copy_n(src, n, static_cast<float*>(dst));
     return;
   }
   std::uint16_t* out = static_cast<std::uint16_t*>(dst);

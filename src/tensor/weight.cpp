@@ -27,7 +27,7 @@ Tensor owned_matrix(Weight& owner, DType dtype, std::int64_t rows, std::int64_t 
 
 // Copies row `from` of `source` to row `to` of `target`; nothing when the format has no such part.
 void copy_row(const Tensor& target, std::int64_t to, const Tensor& source, std::int64_t from) {
-  if (source.rank == 0) return;
+  if (source.size() == 0) return;
   const std::size_t size = dtype_size(source.dtype);
   const std::size_t bytes = static_cast<std::size_t>(source.cols()) * size;
   std::memcpy(target.as<std::byte>() + static_cast<std::size_t>(to * target.stride[0]) * size,

@@ -65,7 +65,7 @@ void open_and_read(Files files, const Json& quantization) {
 const std::string kHeader =
     R"({"__metadata__":{"format":"pt"},"a.weight":{"dtype":"F32","shape":[2,3],"data_offsets":[0,24]},)"
     R"("b.weight":{"dtype":"BF16","shape":[4],"data_offsets":[24,32]},"c":{"dtype":"I64","shape":[],"data_offsets":[32,40]},)"
-    R"("empty":{"dtype":"U8","shape":[0,7],"data_offsets":[40,40]}})";
+    R"("empty":{"dtype":"F32","shape":[0,7],"data_offsets":[40,40]}})";
 const std::string kData(40, '\x3c');
 
 TEST(CheckpointFuzz, WholeFile) {

@@ -6,6 +6,7 @@
 #include <map>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "tensor/model_files.h"
 
@@ -13,23 +14,26 @@ namespace bittern::testing {
 
 class MemoryFiles final : public ModelFiles {
  public:
-  explicit MemoryFiles(std::map<std::string, std::string, std::less<>> files) : files_(std::move(files)) {}
+  explicit MemoryFiles(std::map<std::string, std::string, std::less<>> files) {
+    // Held apart, so that bytes handed out outlive these files as a mapping does, and not a byte longer.
+    for (auto& [name, text] : files) files_[name] = std::make_shared<const std::vector<char>>(text.begin(), text.end());
+  }
 
   const std::string& origin() const override { return origin_; }
   std::vector<std::string> list() const override {
     std::vector<std::string> names;
-    for (const auto& [name, text] : files_) names.push_back(name);
+    for (const auto& entry : files_) names.push_back(entry.first);
     return names;
   }
   std::optional<FileBytes> find(std::string_view name) const override {
     const auto found = files_.find(name);
     if (found == files_.end()) return std::nullopt;
-    return FileBytes{"memory/" + std::string(name), std::as_bytes(std::span(found->second)), nullptr};
+    return FileBytes{"memory/" + std::string(name), std::as_bytes(std::span(*found->second)), found->second};
   }
 
  private:
   std::string origin_ = "memory";
-  std::map<std::string, std::string, std::less<>> files_;
+  std::map<std::string, std::shared_ptr<const std::vector<char>>, std::less<>> files_;
 };
 
 inline std::shared_ptr<const ModelFiles> memory_files(std::map<std::string, std::string, std::less<>> files) {

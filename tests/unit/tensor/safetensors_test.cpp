@@ -3,6 +3,9 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <cstring>
+
 #include "base/mmap_file.h"
 #include "support/expect_error.h"
 #include "support/memory_files.h"
@@ -16,7 +19,7 @@ using testing::raw_safetensors;
 SafetensorsFile read(const std::string& bytes) {
   // A copy of exactly this size, so that a read past the end is seen by AddressSanitizer.
   auto copy = std::make_shared<std::vector<std::byte>>(bytes.size());
-  std::memcpy(copy->data(), bytes.data(), bytes.size());
+  std::transform(bytes.begin(), bytes.end(), copy->begin(), [](char c) { return static_cast<std::byte>(c); });
   const std::span<const std::byte> span(*copy);
   return read_safetensors(FileBytes{"x.safetensors", span, copy});
 }
