@@ -7,7 +7,8 @@
 
 namespace bittern {
 
-/// ref/: plain loops, the oracle of the parity tests. Error(invalid_argument) when options name an ISA or a kernel.
+/// ref/: plain loops, the oracle of the parity tests. Error(invalid_argument) when options name an ISA, a kernel or
+/// a compute mode.
 std::unique_ptr<Backend> make_ref_backend(const BackendOptions& options);
 /// cpu/: kernels per instruction set. Error(unsupported) when the machine lacks the ISA the options force.
 std::unique_ptr<Backend> make_cpu_backend(const BackendOptions& options);

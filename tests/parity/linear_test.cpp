@@ -47,8 +47,27 @@ struct LinearProblem {
   bool has_bias, strided;
 };
 
+// What the kernel does to activations before it multiplies.
+enum class Rounding { none, bf16, int8 };
+
+// The bf16 dot product kernel takes bf16 and int4 weights, and is chosen only where it is faster.
+Rounding rounding_of(const std::string& kernel, const Weight& weight) {
+  if (kernel.starts_with("int8dot") && weight.format.kind == FormatKind::grouped_int4) return Rounding::int8;
+  const bool takes = weight.format.kind == FormatKind::grouped_int4 || weight.format.dtype == DType::bf16;
+  return kernel.starts_with("bf16dot") && takes ? Rounding::bf16 : Rounding::none;
+}
+
+double rounding_tolerance(Rounding rounding, const LinearProblem& p, const Weight& decoded, std::int64_t r, std::int64_t n) {
+  if (rounding == Rounding::bf16) return bf16_rounding(p.x.norm(r), summed_norm(p.weight, decoded, n));
+  if (rounding == Rounding::none) return 0;
+  std::vector<float> x(static_cast<std::size_t>(p.x.cols()));
+  for (std::int64_t i = 0; i < p.x.cols(); ++i) x[static_cast<std::size_t>(i)] = p.x.at(r, i);
+  return int8_rounding(p.weight, decoded, n, x.data());
+}
+
 // Reports the worst output only: one line per case that fails.
-void expect_close(const Matrix& found, const Matrix& expected, const LinearProblem& problem) {
+void expect_close(const Matrix& found, const Matrix& expected, const LinearProblem& problem,
+                  Rounding rounding = Rounding::none) {
   const Weight decoded = to_f32(problem.weight);
   double worst = 0;
   std::string where;
@@ -56,7 +75,8 @@ void expect_close(const Matrix& found, const Matrix& expected, const LinearProbl
     const double w_norm = summed_norm(problem.weight, decoded, n);
     for (std::int64_t r = 0; r < found.rows(); ++r) {
       const double bias = problem.has_bias ? std::abs(problem.bias.data.as<float>()[n]) : 0;
-      const double tolerance = linear_tolerance(problem.x.norm(r), w_norm, problem.weight.in) + 2 * kEps * bias;
+      const double tolerance = linear_tolerance(problem.x.norm(r), w_norm, problem.weight.in) + 2 * kEps * bias +
+                               rounding_tolerance(rounding, problem, decoded, r, n);
       const double error = std::abs(static_cast<double>(found.at(r, n)) - expected.at(r, n)) / tolerance;
       if (error <= worst) continue;
       worst = error;
@@ -78,8 +98,32 @@ TEST_P(LinearParity, ChosenKernels) {
   for (const LinearCase& c : linear_cases()) {
     SCOPED_TRACE(c.name());
     LinearProblem problem(c, GetParam().weight);
-    expect_close(problem.run(*cpu), problem.run(*ref), problem);
+    Rounding rounding = Rounding::none;
+    for (const std::string& kernel : linear_kernels(*cpu)) rounding = std::max(rounding, rounding_of(kernel, problem.weight));
+    expect_close(problem.run(*cpu), problem.run(*ref), problem, rounding);
   }
+}
+
+// The kernels that round activations are never chosen by themselves on every machine, so they are asked for here.
+TEST_P(LinearParity, KernelsThatRoundActivations) {
+  struct Row {
+    const char *isa, *kernel, *compute;
+  };
+  for (const Row& row : {Row{"avx512bf16", "bf16dot_avx512bf16", ""}, Row{"avx512vnni", "int8dot_avx512vnni", "int8"}}) {
+    if (GetParam().isa != row.isa) continue;
+    BackendOptions options = cpu_options(row.isa);
+    options.kernel_pin = std::string("gemm=") + row.kernel;
+    options.compute = row.compute;
+    ASSERT_NO_FATAL_FAILURE(start(options));
+    if (!cpu) return;
+    for (const LinearCase& c : linear_cases()) {
+      SCOPED_TRACE(std::string(row.kernel) + ": " + c.name());
+      LinearProblem problem(c, GetParam().weight);
+      expect_close(problem.run(*cpu), problem.run(*ref), problem, rounding_of(row.kernel, problem.weight));
+    }
+    return;
+  }
+  GTEST_SKIP() << GetParam().isa << " has no kernel that rounds activations";
 }
 
 TEST_P(LinearParity, EveryKernelPinned) {
@@ -93,7 +137,7 @@ TEST_P(LinearParity, EveryKernelPinned) {
          {LinearCase{1, 172, 40, true}, {3, 129, 33}, {9, 64, 100, false, true}, {40, 100, 17}, {300, 72, 65, true}}) {
       SCOPED_TRACE(kernel + ": " + c.name());
       LinearProblem problem(c, GetParam().weight);
-      expect_close(problem.run(*pinned), problem.run(*ref), problem);
+      expect_close(problem.run(*pinned), problem.run(*ref), problem, rounding_of(kernel, problem.weight));
     }
   }
 }

@@ -5,6 +5,7 @@
 // scale or neighbour changes a result by its own size, orders of magnitude more.
 #pragma once
 
+#include <algorithm>
 #include <cmath>
 
 #include "tensor/weight.h"
@@ -30,6 +31,26 @@ inline double summed_norm(const Weight& w, const Weight& decoded, std::int64_t n
     sum += value * value;
   }
   return std::sqrt(sum);
+}
+
+/// What a kernel that rounds activations to bf16 adds: each x is off by at most 2^-8 of itself, and by Cauchy-Schwarz the
+/// products by at most that of |x| |w|.
+inline double bf16_rounding(double x_norm, double w_norm) { return 0x1p-8 * x_norm * w_norm; }
+
+/// What a kernel that rounds activations to 8 bits per group adds: within a group each x is off by at most half a step of
+/// max|x| / 127. `x` has w.in values.
+inline double int8_rounding(const Weight& w, const Weight& decoded, std::int64_t n, const float* x) {
+  double total = 0;
+  for (std::int64_t begin = 0; begin < w.in; begin += w.format.group_size) {
+    const std::int64_t end = std::min(w.in, begin + w.format.group_size);
+    double x_max = 0, w_squares = 0;
+    for (std::int64_t i = begin; i < end; ++i) {
+      x_max = std::max(x_max, std::abs(static_cast<double>(x[i])));
+      w_squares += static_cast<double>(decoded.data.row<float>(n)[i]) * decoded.data.row<float>(n)[i];
+    }
+    total += std::sqrt(w_squares * static_cast<double>(end - begin)) * x_max / 254;
+  }
+  return total;
 }
 
 /// Relative error of one attention weight. A score q.k has the error of a dot product of `dim` terms; exp turns an

@@ -77,6 +77,9 @@ TEST(BackendFactoryTest, NamesAreChecked) {
                make_backend("gpu", {}));
   EXPECT_ERROR(ErrorCode::unsupported, "no CUDA backend", make_backend("cuda", {}));
   EXPECT_ERROR(ErrorCode::invalid_argument, "'avx2' was asked for", make_backend("ref", {0, "avx2", false, "", ""}));
+  BackendOptions int8;
+  int8.compute = "int8";
+  EXPECT_ERROR(ErrorCode::invalid_argument, "compute mode 'int8'", make_backend("ref", int8));
   EXPECT_ERROR(ErrorCode::invalid_argument, "no kernels to choose", make_backend("ref", {0, "", false, "gemm=x", ""}));
 }
 
