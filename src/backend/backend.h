@@ -179,7 +179,7 @@ struct BackendOptions {
   std::string isa;             // cpu: "" best, or "generic", "avx2", "avx512", "avx512vnni", "avx512bf16" to force down
   bool deterministic = false;  // only kernels whose result for a row does not depend on the rest of the batch
   std::string kernel_pin;      // "gemm=NAME", as BITTERN_KERNEL
-  std::string compute;         // "" or "auto": activations keep 16 bits or more; "int8": rounded to 8 bits per group
+  std::string compute;         // "" or "auto": activations keep 32 bits; "bf16", "int8": rounded where it gains
                                // where weights are int4 (cpu with avx512vnni)
 };
 

@@ -5,7 +5,6 @@
 #include <bittern/error.h>
 
 #include <algorithm>
-#include <chrono>
 #include <cstdlib>
 #include <cstring>
 #include <limits>
@@ -19,41 +18,13 @@ namespace {
 constexpr Index kAnyRows = std::numeric_limits<Index>::max();
 constexpr Index kNeverChosen = kAnyRows;
 constexpr Index kBf16DotMinRows = 16;
-constexpr double kBf16DotGain = 1.3;  // what the instruction must gain over f32 to be worth rounding activations
-constexpr Index kDirectMaxRows = 8;   // from here on a panel, decoded once, is faster (docs/performance.md)
+constexpr Index kDirectMaxRows = 8;  // from here on a panel, decoded once, is faster (docs/performance.md)
 
 bool any_kind(TileKind) { return true; }
 bool w4_alone(TileKind kind) { return kind == TileKind::w4; }
 bool bf16_or_w4(TileKind kind) { return kind == TileKind::bf16 || kind == TileKind::w4; }
 
 Index divide_up(Index a, Index b) { return (a + b - 1) / b; }
-
-#if defined(__x86_64__)
-/// Operations per second of `kernel`, the best of a few runs of about 20 microseconds each.
-double rate_of(float (*kernel)(Index), Index flops_per_round) {
-  using Clock = std::chrono::steady_clock;
-  constexpr Index kRounds = 4000;
-  double best = 0;
-  for (int i = 0; i < 8; ++i) {
-    const auto start = Clock::now();
-    static_cast<void>(kernel(kRounds));
-    const double seconds = std::chrono::duration<double>(Clock::now() - start).count();
-    best = std::max(best, static_cast<double>(kRounds * flops_per_round) / seconds);
-  }
-  return best;
-}
-
-/// vdpbf16ps does twice the work of an f32 multiply-add; Zen 4 issues both at the same rate, Sapphire Rapids the former
-/// four times less often. The ratios lie so far apart that a short measurement cannot mistake one for the other.
-bool bf16_dot_pays(const KernelTable& f32) {
-  static const bool pays = [&f32] {
-    const Bf16DotTable& dot = *linear_bf16dot_table();
-    return rate_of(dot.dot_in_registers, dot.flops_per_round) >
-           kBf16DotGain * rate_of(f32.limit.multiply_add, f32.limit.flops_per_round);
-  }();
-  return pays;
-}
-#endif
 
 }  // namespace
 
@@ -70,21 +41,27 @@ LinearRunner::LinearRunner(IsaLevel isa, bool deterministic, const std::string& 
   if (!pin.empty()) pin_kernel(pin);
 }
 
-// The kernels that round activations: to bf16 where that pays, to 8 bits where it was asked for.
+// The kernels that round activations, to bf16 or to 8 bits, run only where that was asked for: a model's answers must
+// not depend on which instruction a machine happens to be fast at.
 void LinearRunner::add_optional_kernels(IsaLevel isa, const std::string& compute) {
-  const bool int8 = compute == "int8";
-  if (!int8 && !compute.empty() && compute != "auto") {
-    throw Error(ErrorCode::invalid_argument, "there is no compute mode '" + compute + "'", "the modes are auto, int8");
+  const bool int8 = compute == "int8", bf16 = compute == "bf16";
+  if (!int8 && !bf16 && !compute.empty() && compute != "auto") {
+    throw Error(ErrorCode::invalid_argument, "there is no compute mode '" + compute + "'",
+                "the modes are auto, bf16, int8");
   }
-  if (int8 && isa < IsaLevel::avx512vnni) {
+  if ((int8 && isa < IsaLevel::avx512vnni) || (bf16 && isa < IsaLevel::avx512bf16)) {
     throw Error(ErrorCode::unsupported,
-                "compute mode int8 needs avx512vnni, and this backend runs at " + std::string(isa_name(isa)),
+                "compute mode " + compute + " needs avx512" + (int8 ? "vnni" : "bf16") + ", and this backend runs at " +
+                    std::string(isa_name(isa)),
                 "use compute mode auto");
+  }
+  if (bf16 && deterministic_) {
+    throw Error(ErrorCode::invalid_argument, "compute mode bf16 gives results that depend on the batch",
+                "drop it or the deterministic mode");
   }
 #if defined(__x86_64__)
   if (isa >= IsaLevel::avx512bf16) {
-    // Where it does not pay it can still be pinned.
-    const Index from = !deterministic_ && bf16_dot_pays(table_) ? kBf16DotMinRows : kNeverChosen;
+    const Index from = bf16 ? kBf16DotMinRows : kNeverChosen;  // it can be pinned all the same
     kernels_.insert(kernels_.begin(),
                     {"bf16dot_avx512bf16", bf16_or_w4, false, from, kAnyRows, &LinearRunner::run_bf16dot});
   }
