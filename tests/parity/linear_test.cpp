@@ -50,7 +50,7 @@ struct LinearProblem {
 // What the kernel does to activations before it multiplies.
 enum class Rounding { none, bf16, int8 };
 
-// The bf16 dot product kernel takes bf16 and int4 weights, and is chosen only where it is faster.
+// The bf16 dot product kernel takes bf16 and int4 weights; it and the int8 kernel run only when asked for.
 Rounding rounding_of(const std::string& kernel, const Weight& weight) {
   if (kernel.starts_with("int8dot") && weight.format.kind == FormatKind::grouped_int4) return Rounding::int8;
   const bool takes = weight.format.kind == FormatKind::grouped_int4 || weight.format.dtype == DType::bf16;
@@ -104,7 +104,7 @@ TEST_P(LinearParity, ChosenKernels) {
   }
 }
 
-// The kernels that round activations are never chosen by themselves on every machine, so they are asked for here.
+// The kernels that round activations run only when asked for.
 TEST_P(LinearParity, KernelsThatRoundActivations) {
   struct Row {
     const char *isa, *kernel, *compute;
