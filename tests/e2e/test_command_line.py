@@ -53,6 +53,20 @@ def test_forced_instruction_set_is_used_or_refused(isa):
         assert isa in result.stderr
 
 
+@pytest.mark.parametrize("compute, kernel", [("bf16", "bf16dot"), ("int8", "int8dot")])
+def test_rounding_kernels_run_only_when_asked(compute, kernel):
+    def kernels(*options, check=0):
+        return bittern("env", *options, check=check)
+
+    assert kernel not in kernels().stdout
+    asked = kernels("--compute", compute, check=None)
+    if asked.returncode == 0:
+        assert kernel in asked.stdout
+    else:
+        assert "needs avx512" in asked.stderr
+    assert compute in kernels("--compute", compute, "--isa", "generic", check=69).stderr
+
+
 def test_unknown_backend_lists_those_there_are():
     result = bittern("env", "--backend", "tpu", check=2)
     assert "cpu" in result.stderr and "ref" in result.stderr

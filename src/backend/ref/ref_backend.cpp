@@ -25,12 +25,9 @@ std::unique_ptr<Backend> make_ref_backend(const BackendOptions& options) {
                 "use the cpu backend");
   }
   if (!options.compute.empty() && options.compute != "auto") {
-    throw Error(ErrorCode::invalid_argument, "the ref backend has no compute mode '" + options.compute + "'",
+    throw Error(ErrorCode::invalid_argument,
+                "the ref backend computes in double, but compute mode '" + options.compute + "' was asked for",
                 "use the cpu backend");
-  }
-  if (!options.compute.empty() && options.compute != "auto") {
-    throw Error(ErrorCode::invalid_argument, "the ref backend computes in double, but compute mode '" + options.compute +
-                                                 "' was asked for", "use the cpu backend");
   }
   return std::make_unique<RefBackend>();
 }

@@ -153,9 +153,7 @@ struct KernelTable {
 struct Bf16DotTable {
   LinearFn dense, w4;  // panel kernels over x_bf16
   void (*round_row)(const float* x, Index inputs, std::uint16_t* to);
-  int tiles;                                // the unit in which outputs are split
-  float (*dot_in_registers)(Index rounds);  // flops_per_round each, to learn the rate of the instruction
-  Index flops_per_round;
+  int tiles;  // the unit in which outputs are split
 };
 
 /// Kernels that only AVX512-VNNI has.

@@ -165,25 +165,10 @@ void round_row(const float* x, Index inputs, std::uint16_t* to) {
   }
 }
 
-float dot_in_registers(Index rounds) {
-  V acc[12];
-#pragma GCC unroll 16
-  for (int i = 0; i < 12; ++i) acc[i] = set1(static_cast<float>(i));
-  const I x = _mm512_set1_epi32(0x3f803f80);  // a pair of ones
-  for (Index r = 0; r < rounds; ++r) {
-#pragma GCC unroll 16
-    for (int i = 0; i < 12; ++i) acc[i] = dot_pairs(acc[i], x, x);
-  }
-  V total = acc[0];
-#pragma GCC unroll 16
-  for (int i = 1; i < 12; ++i) total = add(total, acc[i]);
-  return sum_lanes(total);
-}
-
 }  // namespace
 
 const Bf16DotTable* linear_bf16dot_table() {
-  static const Bf16DotTable table = {dot_bf16, dot_w4, round_row, kDotTiles, dot_in_registers, 12 * 2 * 2 * kLanes};
+  static const Bf16DotTable table = {dot_bf16, dot_w4, round_row, kDotTiles};
   return &table;
 }
 
