@@ -10,7 +10,7 @@
 
 namespace bittern::quant {
 
-/// Quantizes a dense f32 weight (out, in) to grouped_int4, rows in parallel:
+/// Quantizes a dense f32 weight (out, in) to int4 groups, rows in parallel:
 ///   lo = min(0, min w), hi = max(0, max w), s = max(hi - lo, 1e-5) / 15,
 ///   z = clamp(round(-lo / s), 0, 15), q = clamp(round(w / s) + z, 0, 15), decoded as (q - z) * s;
 /// f32 arithmetic, ties round to even. `group_size` >= 1, or -1 for one group per row; a last group may be shorter.

@@ -21,6 +21,7 @@ Weight row_view(const Weight& weight, std::int64_t begin, std::int64_t count) {
   view.data = rows_of(weight.data, begin, count);
   view.scales = rows_of(weight.scales, begin, count);
   view.zeros = rows_of(weight.zeros, begin, count);
+  view.offsets = rows_of(weight.offsets, begin, count);
   return view;
 }
 

@@ -148,7 +148,8 @@ std::string awq_refusal(std::int64_t out, std::int64_t in, std::int64_t group_si
 }
 
 AwqTensors pack_awq(const Weight& weight) {
-  BITTERN_CHECK(weight.format.kind == FormatKind::grouped_int4);
+  BITTERN_CHECK(weight.format == Format::int4(weight.format.group_size) && weight.zeros.rank != 0 &&
+                weight.input_order.rank == 0);
   if (const std::string reason = awq_refusal(weight.out, weight.in, weight.format.group_size); !reason.empty()) {
     throw Error(ErrorCode::unsupported, weight.name + ": the AWQ layout cannot hold it: " + reason);
   }

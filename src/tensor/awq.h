@@ -25,7 +25,7 @@ struct AwqTensors {
 /// multiple of the group size, since readers of the format take its groups to be whole.
 std::string awq_refusal(std::int64_t out, std::int64_t in, std::int64_t group_size);
 
-/// Packs a grouped_int4 weight; scales are rounded to f16. Error(unsupported) naming the weight when the layout cannot
+/// Packs a int4 weight; scales are rounded to f16. Error(unsupported) naming the weight when the layout cannot
 /// hold its shape, or a scale is too large or too small for f16.
 AwqTensors pack_awq(const Weight& weight);
 

@@ -52,8 +52,8 @@ enum class Rounding { none, bf16, int8 };
 
 // The bf16 dot product kernel takes bf16 and int4 weights; it and the int8 kernel run only when asked for.
 Rounding rounding_of(const std::string& kernel, const Weight& weight) {
-  if (kernel.starts_with("int8dot") && weight.format.kind == FormatKind::grouped_int4) return Rounding::int8;
-  const bool takes = weight.format.kind == FormatKind::grouped_int4 || weight.format.dtype == DType::bf16;
+  if (kernel.starts_with("int8dot") && weight.format.kind == FormatKind::grouped) return Rounding::int8;
+  const bool takes = weight.format.kind == FormatKind::grouped || weight.format.dtype == DType::bf16;
   return kernel.starts_with("bf16dot") && takes ? Rounding::bf16 : Rounding::none;
 }
 

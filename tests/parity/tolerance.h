@@ -25,7 +25,7 @@ inline double linear_tolerance(double x_norm, double w_norm, std::int64_t inputs
 inline double summed_norm(const Weight& w, const Weight& decoded, std::int64_t n) {
   double sum = 0;
   for (std::int64_t i = 0; i < w.in; ++i) {
-    const bool grouped = w.format.kind == FormatKind::grouped_int4;
+    const bool grouped = w.format.kind == FormatKind::grouped;
     const double value =
         grouped ? 16.0 * w.scales.row<float>(n)[i / w.format.group_size] : decoded.data.row<float>(n)[i];
     sum += value * value;

@@ -16,18 +16,22 @@ namespace {
 Index round_up(Index value, Index multiple) { return (value + multiple - 1) / multiple * multiple; }
 
 TileKind kind_of(const Weight& weight) {
-  if (weight.format.kind == FormatKind::grouped_int4) return TileKind::w4;
+  if (weight.format.kind == FormatKind::grouped) return TileKind::w4;
   switch (weight.format.dtype) {
     case DType::f32: return TileKind::f32;
     case DType::f16: return TileKind::f16;
     case DType::bf16: return TileKind::bf16;
     default:
       throw Error(ErrorCode::unsupported, "weight '" + weight.name + "' is stored as " + weight.format.name(),
-                  "a linear needs f32, f16, bf16 or int4 groups");
+                  "a linear needs f32, f16, bf16 or groups of codes");
   }
 }
 
-bool fits_w4_tiles(const Weight& weight) { return weight.format.group_size % 8 == 0 || weight.groups() == 1; }
+bool fits_w4_tiles(const Weight& weight) {
+  const Format& format = weight.format;
+  if (format.bits > 4 || format.codes != Codes::integer || weight.zeros.rank == 0) return false;
+  return weight.input_order.rank == 0 && (format.group_size % 8 == 0 || weight.groups() == 1);
+}
 
 bool all_scales_fit_f16(const Weight& weight) {
   for (Index row = 0; row < weight.out; ++row) {

@@ -45,7 +45,7 @@ void RefBackend::copy_to_device(void* device, const void* host, std::int64_t byt
 std::unique_ptr<PackedWeight> RefBackend::prepare(const Weight& weight) {
   if (weight.format.kind == FormatKind::dense && !is_float(weight.format.dtype)) {
     throw Error(ErrorCode::unsupported, "weight '" + weight.name + "' is stored as " + weight.format.name(),
-                "a linear needs f32, f16, bf16 or int4 groups");
+                "a linear needs f32, f16, bf16 or groups of codes");
   }
   return std::make_unique<RefWeight>(weight);
 }
