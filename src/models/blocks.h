@@ -28,9 +28,10 @@ class PreNormLayer {
     scope("mlp", mlp_);
   }
 
-  void forward(nn::Ctx& ctx, nn::Residual& stream) const {
-    stream.add(attention_.forward(ctx, stream.norm(input_norm_)));
-    stream.add(mlp_.forward(ctx, stream.norm(post_norm_)));
+  static constexpr int kBranches = 2;
+  Tensor branch(int index, nn::Ctx& ctx, nn::Residual& stream) const {
+    if (index == 0) return attention_.forward(ctx, stream.norm(input_norm_));
+    return mlp_.forward(ctx, stream.norm(post_norm_));
   }
 
  protected:

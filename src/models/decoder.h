@@ -1,6 +1,7 @@
 // Decoder<Layer>: embedding, a stack of layers, a final norm and the output head: all that decoder-only transformers
-// share. An architecture supplies its Layer (a constructor from config and index, visit, forward) and, where its
-// checkpoint uses other names, a `static DecoderNames names()`.
+// share. An architecture supplies its Layer (a constructor from config and index, visit, and its branches, each of
+// which reads the residual stream through a norm and is added to it) and, where its checkpoint uses other names, a
+// `static DecoderNames names()`.
 #pragma once
 
 #include <memory>
@@ -54,12 +55,31 @@ class Decoder final : public Model {
     if (head_) scope(names.head, *head_);
   }
 
+  void visit_layer(nn::Visitor& visitor, int layer) override {
+    nn::Scope scope(visitor, "");
+    scope(decoder_names<Layer>().layers + "." + std::to_string(layer), layers_[static_cast<std::size_t>(layer)]);
+  }
+
   std::string head_name() const override { return decoder_names<Layer>().head; }
 
   Tensor forward(nn::Ctx& ctx, std::span<const std::int32_t> logit_rows) override {
     rope_.fill(ctx);
-    nn::Residual stream(ctx, embedding_.forward(ctx, static_cast<float>(config().embedding_scale)));
-    for (const Layer& layer : layers_) layer.forward(ctx, stream);
+    nn::Residual stream(ctx, embed(ctx));
+    for (const Layer& layer : layers_) {
+      for (int i = 0; i < Layer::kBranches; ++i) stream.add(layer.branch(i, ctx, stream));
+    }
+    return logits(ctx, stream.norm(norm_), logit_rows);
+  }
+
+  int branches() const override { return Layer::kBranches; }
+  Tensor embed(nn::Ctx& ctx) override { return embedding_.forward(ctx, static_cast<float>(config().embedding_scale)); }
+  Tensor forward_branch(nn::Ctx& ctx, int layer, int branch, Tensor hidden) override {
+    rope_.fill(ctx);
+    nn::Residual stream(ctx, hidden);
+    return layers_[static_cast<std::size_t>(layer)].branch(branch, ctx, stream);
+  }
+  Tensor head(nn::Ctx& ctx, Tensor hidden, std::span<const std::int32_t> logit_rows) override {
+    nn::Residual stream(ctx, hidden);
     return logits(ctx, stream.norm(norm_), logit_rows);
   }
 

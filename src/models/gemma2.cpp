@@ -32,9 +32,12 @@ class Gemma2Layer {
     scope("mlp", mlp_);
     scope("post_feedforward_layernorm", post_ffn_norm_);
   }
-  void forward(nn::Ctx& ctx, nn::Residual& stream) const {
-    stream.add(post_attention_norm_.forward_in_place(ctx, attention_.forward(ctx, stream.norm(input_norm_))));
-    stream.add(post_ffn_norm_.forward_in_place(ctx, mlp_.forward(ctx, stream.norm(pre_ffn_norm_))));
+  static constexpr int kBranches = 2;
+  Tensor branch(int index, nn::Ctx& ctx, nn::Residual& stream) const {
+    if (index == 0) {
+      return post_attention_norm_.forward_in_place(ctx, attention_.forward(ctx, stream.norm(input_norm_)));
+    }
+    return post_ffn_norm_.forward_in_place(ctx, mlp_.forward(ctx, stream.norm(pre_ffn_norm_)));
   }
 
  private:

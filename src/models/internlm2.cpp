@@ -36,9 +36,10 @@ class InternLm2Layer {
     scope("ffn_norm", ffn_norm_);
     scope("feed_forward", feed_forward_);
   }
-  void forward(nn::Ctx& ctx, nn::Residual& stream) const {
-    stream.add(attention_.forward(ctx, stream.norm(attention_norm_)));
-    stream.add(feed_forward_.forward(ctx, stream.norm(ffn_norm_)));
+  static constexpr int kBranches = 2;
+  Tensor branch(int index, nn::Ctx& ctx, nn::Residual& stream) const {
+    if (index == 0) return attention_.forward(ctx, stream.norm(attention_norm_));
+    return feed_forward_.forward(ctx, stream.norm(ffn_norm_));
   }
 
  private:

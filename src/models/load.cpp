@@ -6,6 +6,7 @@
 #include <set>
 
 #include "models/model.h"
+#include "models/weight_loader.h"
 
 #include "nn/linear.h"
 
@@ -48,76 +49,6 @@ class MissingKeys final : public nn::Visitor {
   std::vector<std::string> missing_;
 };
 
-class Loader final : public nn::Visitor {
- public:
-  Loader(const Checkpoint& checkpoint, Backend& backend, const LoadOptions& options)
-      : checkpoint_(checkpoint), backend_(backend), options_(options) {
-    for (const TensorEntry& entry : checkpoint.entries()) total_ += static_cast<std::int64_t>(entry.bytes);
-  }
-
-  void linear(const std::string& name, nn::Linear& linear) override {
-    std::vector<std::string> used;
-    Weight weight = checkpoint_.linear(name, used);
-    expect(name, weight, linear.out(), linear.in());
-    if (!linear.row_order().empty()) weight = reorder_rows(weight, linear.row_order());
-    std::unique_ptr<DeviceBuffer> bias;
-    if (linear.has_bias()) bias = bind_bias(name + ".bias", linear, used);
-    linear.bind(backend_.prepare(weight), std::move(bias));
-    finish(used, weight);
-  }
-
-  void norm(const std::string& name, nn::RmsNorm& norm) override {
-    const Weight weight = vector(name + ".weight", norm.width());
-    norm.bind(backend_.prepare_vector(weight, norm.offset()));
-    finish({name + ".weight"}, weight);
-  }
-
-  void embedding(const std::string& name, nn::Embedding& embedding) override {
-    const Weight weight = checkpoint_.dense(name + ".weight");
-    expect(name, weight, embedding.vocab(), embedding.width());
-    embedding.bind(backend_.prepare_table(weight, embedding.tied()));
-    finish({name + ".weight"}, weight);
-  }
-
-  const std::set<std::string>& used() const { return used_; }
-
- private:
-  static void expect(const std::string& name, const Weight& weight, std::int64_t out, std::int64_t in) {
-    if (weight.out == out && weight.in == in) return;
-    const auto shape = [](std::int64_t a, std::int64_t b) {
-      return "(" + std::to_string(a) + ", " + std::to_string(b) + ")";
-    };
-    throw Error(ErrorCode::invalid_checkpoint, "weight '" + name + "' has shape " + shape(weight.out, weight.in) +
-                                                   ", but config.json asks for " + shape(out, in));
-  }
-
-  Weight vector(const std::string& key, std::int64_t width) const {
-    Weight weight = checkpoint_.dense(key);
-    expect(key, weight, width, 1);
-    return weight;
-  }
-
-  std::unique_ptr<DeviceBuffer> bind_bias(const std::string& key, const nn::Linear& linear,
-                                          std::vector<std::string>& used) {
-    Weight bias = vector(key, linear.out());
-    if (!linear.row_order().empty()) bias = reorder_rows(bias, linear.row_order());
-    used.push_back(key);
-    return backend_.prepare_vector(bias, 0.0F);
-  }
-
-  void finish(const std::vector<std::string>& keys, const Weight& weight) {
-    used_.insert(keys.begin(), keys.end());
-    done_ += weight.bytes();
-    if (options_.progress) options_.progress(std::min(done_, total_), total_);
-  }
-
-  const Checkpoint& checkpoint_;
-  Backend& backend_;
-  const LoadOptions& options_;
-  std::set<std::string> used_;
-  std::int64_t done_ = 0, total_ = 0;
-};
-
 void refuse_missing(Model& model, const Checkpoint& checkpoint, const std::string& origin) {
   MissingKeys visitor(checkpoint);
   model.visit(visitor);
@@ -147,7 +78,7 @@ std::unique_ptr<Model> load_model(const std::shared_ptr<const ModelFiles>& files
   std::unique_ptr<Model> model = build_model(config);
   const std::unique_ptr<Checkpoint> checkpoint = open_checkpoint(files, config.quantization);
   refuse_missing(*model, *checkpoint, files->origin());
-  Loader loader(*checkpoint, backend, options);
+  WeightLoader loader(*checkpoint, backend, options);
   model->visit(loader);
   refuse_unused(*checkpoint, loader.used(), model->config().tied_embeddings, model->head_name(), files->origin());
   return model;

@@ -24,6 +24,18 @@ class Model {
   /// Runs one step over ctx.batch, storing K and V in ctx.kv. Returns f32 logits (logit_rows.size(), vocab) in the
   /// arena, for the given rows of the batch. Sets up the rotary tables itself.
   virtual Tensor forward(nn::Ctx& ctx, std::span<const std::int32_t> logit_rows) = 0;
+
+  // The same forward pass in pieces, for layer-wise work (models/layerwise.h): hidden = embed(); for every layer and
+  // branch, hidden += forward_branch(); logits = head(). The bits are those of forward().
+  virtual int branches() const = 0;  // of each layer: 2, attention and MLP
+  /// (tokens, hidden) of the batch's tokens, in the arena.
+  virtual Tensor embed(nn::Ctx& ctx) = 0;
+  /// What the branch adds to `hidden` (tokens, hidden), which it leaves as it is; in the arena.
+  virtual Tensor forward_branch(nn::Ctx& ctx, int layer, int branch, Tensor hidden) = 0;
+  virtual Tensor head(nn::Ctx& ctx, Tensor hidden, std::span<const std::int32_t> logit_rows) = 0;
+  /// Reports the leaves of one decoder layer, under the names visit() gives them.
+  virtual void visit_layer(nn::Visitor& visitor, int layer) = 0;
+
   /// Checkpoint name of the output head, "lm_head" in most.
   virtual std::string head_name() const = 0;
   KvSpec kv_spec(KvFormat format, int block_tokens) const;

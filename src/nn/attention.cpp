@@ -64,6 +64,17 @@ void Attention::project(Ctx& ctx, Tensor qkv, Tensor x) const {
   }
 }
 
+// Row of the linear that makes v, for every channel of the attended values: heads of a group share their KV head.
+std::vector<std::int64_t> Attention::value_rows() const {
+  const std::int64_t first = options_.fused_name.empty() ? 0 : q_width() + kv_width();
+  const std::int64_t dim = options_.head_dim, per_group = options_.heads / options_.kv_heads;
+  std::vector<std::int64_t> rows(static_cast<std::size_t>(q_width()));
+  for (std::int64_t c = 0; c < q_width(); ++c) {
+    rows[static_cast<std::size_t>(c)] = first + c / dim / per_group * dim + c % dim;
+  }
+  return rows;
+}
+
 void Attention::rotate_and_store(Ctx& ctx, Tensor q, Tensor k, Tensor v) const {
   if (q_norm_) {
     q_norm_->forward_in_place(ctx, q);
@@ -75,7 +86,7 @@ void Attention::rotate_and_store(Ctx& ctx, Tensor q, Tensor k, Tensor v) const {
   store.v = v;
   store.cos = ctx.rope_cos;
   store.sin = ctx.rope_sin;
-  store.layer = options_.layer;
+  store.layer = options_.layer - ctx.first_layer;
   ctx.backend.rope_store(store, ctx.batch, ctx.kv);
   if (ctx.probe) ctx.probe->kv(options_.layer, k, v);
 }
@@ -96,12 +107,13 @@ Tensor Attention::forward(Ctx& ctx, Tensor x) const {
   AttentionArgs args;
   args.q = q;
   args.out = attended.heads(o.heads, o.head_dim);
-  args.layer = o.layer;
+  args.layer = o.layer - ctx.first_layer;
   args.scale = static_cast<float>(o.scale);
   args.softcap = static_cast<float>(o.softcap);
   args.window = o.window;
   ctx.backend.attention(args, ctx.batch, ctx.kv);
 
+  if (ctx.probe) ctx.probe->channel_source(attended, qkv_.back(), value_rows());
   out_.forward(ctx, result, attended);
   ctx.arena.release(mark);
   return result;

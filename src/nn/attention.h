@@ -42,6 +42,7 @@ class Attention {
   std::int64_t q_width() const { return static_cast<std::int64_t>(options_.heads) * options_.head_dim; }
   std::int64_t kv_width() const { return static_cast<std::int64_t>(options_.kv_heads) * options_.head_dim; }
   void project(Ctx& ctx, Tensor qkv, Tensor x) const;
+  std::vector<std::int64_t> value_rows() const;
   void rotate_and_store(Ctx& ctx, Tensor q, Tensor k, Tensor v) const;
 
   AttentionOptions options_;

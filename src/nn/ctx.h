@@ -17,6 +17,7 @@ struct Ctx {
   Tensor rope_cos{};  // f32 (tokens, rotary_dim / 2), filled once per step by Rope
   Tensor rope_sin{};
   Probe* probe = nullptr;
+  int first_layer = 0;  // layer whose K and V are slot 0 of `kv`: a layer-wise pass keeps a pool of one layer
 
   /// A fresh activation (tokens of this step, width).
   Tensor activation(std::int64_t width) { return arena.take(backend.activation_dtype(), batch.tokens, width); }

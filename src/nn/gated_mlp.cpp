@@ -1,6 +1,10 @@
 // GatedMlp: two projections side by side, the gated activation, the projection back.
 #include "nn/gated_mlp.h"
 
+#include <numeric>
+
+#include "nn/probe.h"
+
 namespace bittern::nn {
 
 GatedMlp::GatedMlp(GatedMlpOptions options)
@@ -23,6 +27,12 @@ void GatedMlp::visit(Scope& scope) {
   scope(options_.down_name, down_);
 }
 
+std::vector<std::int64_t> GatedMlp::up_rows() const {
+  std::vector<std::int64_t> rows(static_cast<std::size_t>(options_.ffn));
+  std::iota(rows.begin(), rows.end(), options_.fused_name.empty() ? 0 : options_.ffn);
+  return rows;
+}
+
 Tensor GatedMlp::forward(Ctx& ctx, Tensor x) const {
   Tensor result = ctx.activation(options_.hidden);
   const std::int64_t mark = ctx.arena.mark();
@@ -35,6 +45,7 @@ Tensor GatedMlp::forward(Ctx& ctx, Tensor x) const {
   }
   ctx.backend.gated_activation(inner, gate_up.columns(0, options_.ffn), gate_up.columns(options_.ffn, options_.ffn),
                                options_.activation);
+  if (ctx.probe) ctx.probe->channel_source(inner, gate_up_.back(), up_rows());
   down_.forward(ctx, result, inner);
   ctx.arena.release(mark);
   return result;

@@ -30,6 +30,9 @@ class GatedMlp {
   Tensor forward(Ctx& ctx, Tensor x) const;
 
  private:
+  /// Row of the linear that makes the factor `up`, for every channel of what goes into down.
+  std::vector<std::int64_t> up_rows() const;
+
   GatedMlpOptions options_;
   std::vector<Linear> gate_up_;  // {fused} or {gate, up}
   Linear down_;

@@ -10,6 +10,11 @@ void Linear::bind(std::unique_ptr<PackedWeight> weight, std::unique_ptr<DeviceBu
   bias_ = std::move(bias);
 }
 
+std::unique_ptr<PackedWeight> Linear::exchange(std::unique_ptr<PackedWeight> weight) {
+  std::swap(weight_, weight);
+  return weight;
+}
+
 std::int64_t Linear::bytes() const { return (weight_ ? weight_->bytes() : 0) + (bias_ ? bias_->bytes() : 0); }
 
 void Linear::forward(Ctx& ctx, Tensor out, Tensor x) const {

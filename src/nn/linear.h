@@ -23,6 +23,8 @@ class Linear {
   void set_row_order(std::vector<std::int64_t> order) { row_order_ = std::move(order); }
 
   void bind(std::unique_ptr<PackedWeight> weight, std::unique_ptr<DeviceBuffer> bias);
+  /// Swaps the weight and keeps the bias: for trying candidates.
+  std::unique_ptr<PackedWeight> exchange(std::unique_ptr<PackedWeight> weight);
   const PackedWeight* packed() const { return weight_.get(); }
   /// Bytes resident, 0 before bind.
   std::int64_t bytes() const;

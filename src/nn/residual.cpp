@@ -1,6 +1,8 @@
 // Residual: fused addition and normalization.
 #include "nn/residual.h"
 
+#include "nn/probe.h"
+
 namespace bittern::nn {
 
 Tensor Residual::norm(const RmsNorm& norm) {
@@ -11,6 +13,7 @@ Tensor Residual::norm(const RmsNorm& norm) {
   }
   pending_ = {};
   ctx_.arena.release(base_);
+  if (ctx_.probe) ctx_.probe->norm_output(norm, normed_);
   return normed_;
 }
 
