@@ -48,8 +48,20 @@ Json awq_config(std::int64_t group_size, const std::vector<std::string>& kept) {
 constexpr std::array<std::int64_t, 4> kW4GroupSizes = {32, 64, 128, -1};
 
 constexpr std::array kSchemes = {
-    Scheme{"w4a16", "4-bit weights in asymmetric groups, activations in 16 bits; written as AWQ GEMM", kW4GroupSizes,
-           DType::f16, awq_obstacle, awq_tensors, awq_pack, awq_pack_bytes, awq_config},
+    Scheme{.name = "w4a16",
+           .numbers = "w4a16",
+           .disk_format = "awq",
+           .summary = "4-bit weights in asymmetric groups, activations in 16 bits; written as AWQ GEMM",
+           .bits = 4,
+           .symmetric = false,
+           .int8_activations = false,
+           .group_sizes = kW4GroupSizes,
+           .scale_dtype = DType::f16,
+           .obstacle = awq_obstacle,
+           .tensors = awq_tensors,
+           .pack = awq_pack,
+           .pack_bytes = awq_pack_bytes,
+           .config = awq_config},
 };
 
 }  // namespace

@@ -20,7 +20,12 @@ using TensorSink = std::function<void(std::string_view name, std::span<const std
 
 struct Scheme {
   std::string_view name;                      // "w4a16"
+  std::string_view numbers;                   // what is stored, whatever the layout: "w4a16", "w4a16-sym", "w8a8"
+  std::string_view disk_format;               // the layout: "awq", "gptq" or "compressed-tensors"
   std::string_view summary;                   // one line for help texts and docs
+  int bits;                                   // of a code
+  bool symmetric;                             // every zero is 2^(bits - 1)
+  bool int8_activations;                      // made for activations rounded to 8 bits (Format::int8_activations)
   std::span<const std::int64_t> group_sizes;  // accepted, -1 meaning one group per row
   DType scale_dtype;  // what the disk holds: algorithms round scales to it before they choose codes
   /// Why `linear` cannot be stored with this group size, or "".

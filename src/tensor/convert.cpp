@@ -6,6 +6,7 @@
 
 #include "base/check.h"
 #include "base/half.h"
+#include "tensor/format.h"
 
 namespace bittern {
 namespace {
@@ -28,6 +29,8 @@ void convert_to_f32(const void* src, DType dtype, std::int64_t n, float* dst) {
     case DType::u8: return convert_each<std::uint8_t>(src, n, dst, by_value);
     case DType::i32: return convert_each<std::int32_t>(src, n, dst, by_value);
     case DType::i64: return convert_each<std::int64_t>(src, n, dst, by_value);
+    case DType::f8_e4m3:
+      return convert_each<std::uint8_t>(src, n, dst, [](std::uint8_t q) { return code_value(Codes::e4m3, q); });
   }
 }
 

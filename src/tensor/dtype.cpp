@@ -17,7 +17,7 @@ struct Row {
 constexpr Row kDTypes[] = {
     {DType::f32, "f32", "F32", 4}, {DType::f16, "f16", "F16", 2}, {DType::bf16, "bf16", "BF16", 2},
     {DType::i8, "i8", "I8", 1},    {DType::u8, "u8", "U8", 1},    {DType::i32, "i32", "I32", 4},
-    {DType::i64, "i64", "I64", 8},
+    {DType::i64, "i64", "I64", 8}, {DType::f8_e4m3, "f8_e4m3", "F8_E4M3", 1},
 };
 
 // Rows are found by the value of the enum, so their order is part of their meaning.
@@ -25,7 +25,7 @@ constexpr bool in_order() {
   for (std::size_t i = 0; i < std::size(kDTypes); ++i) {
     if (static_cast<std::size_t>(kDTypes[i].dtype) != i) return false;
   }
-  return std::size(kDTypes) == static_cast<std::size_t>(DType::i64) + 1;
+  return std::size(kDTypes) == static_cast<std::size_t>(DType::f8_e4m3) + 1;
 }
 static_assert(in_order(), "kDTypes must list every DType in the order of the enum");
 

@@ -10,7 +10,7 @@
 
 namespace bittern {
 
-enum class DType : std::uint8_t { f32, f16, bf16, i8, u8, i32, i64 };
+enum class DType : std::uint8_t { f32, f16, bf16, i8, u8, i32, i64, f8_e4m3 };
 
 /// Bytes of one element.
 std::size_t dtype_size(DType dtype);
