@@ -74,7 +74,7 @@ void add_device_options(CLI::App& command, RunOptions& o) {
 }
 
 void add_engine_options(CLI::App& command, RunOptions& o) {
-  add_option(command, "--kv-cache", o.kv_cache, "format of the KV cache: auto, f32, f16, bf16, int8, int4")
+  add_option(command, "--kv-cache", o.kv_cache, "format of the KV cache: auto, f32, f16, bf16, int8, int4, int8-static")
       ->group("Memory");
   add_option(command, "--kv-cache-memory", o.kv_cache_memory,
              "size of the KV cache, such as 512MiB; auto: from the context")

@@ -15,13 +15,15 @@
 #include <string_view>
 #include <vector>
 
+#include "backend/kv_params.h"
 #include "tensor/tensor.h"
 #include "tensor/weight.h"
 
 namespace bittern {
 
 /// How keys and values are stored in the pool (design.md section 4).
-enum class KvFormat : std::uint8_t { f32, f16, bf16, int8, int4 };
+/// int8 and int4 take their scales from each token as it is stored; int8_static ("int8-static") from calibration.
+enum class KvFormat : std::uint8_t { f32, f16, bf16, int8, int4, int8_static };
 std::string_view kv_format_name(KvFormat format);
 
 /// Geometry of the KV cache of one model.
@@ -31,6 +33,7 @@ struct KvSpec {
   int kv_heads = 0;
   int head_dim = 0;
   int block_tokens = 64;  // tokens of one block
+  std::shared_ptr<const KvStaticParams> static_params = nullptr;  // int8_static only, which cannot do without
 };
 
 /// Device memory for `blocks` blocks of a KvSpec; its layout is private to the backend that made it.
@@ -142,6 +145,7 @@ class Backend {
   virtual bool supports(const KvSpec& spec) const = 0;
   /// Bytes one block takes over all layers, parameters of quantized formats included.
   virtual std::int64_t kv_block_bytes(const KvSpec& spec) const = 0;
+  /// Error(invalid_argument) when int8_static has no parameters that fit (check_kv_params).
   virtual std::unique_ptr<KvPool> make_kv_pool(const KvSpec& spec, std::int64_t blocks) = 0;
 
   // --- operations ---
@@ -183,7 +187,7 @@ struct BackendOptions {
                                // where weights are int4 (cpu with avx512vnni)
 };
 
-/// The format `--kv-cache` names: f32, f16, bf16, int8, int4, or auto: bf16, and f32 on ref, which is the oracle.
+/// The format `--kv-cache` names: f32, f16, bf16, int8, int4, int8-static, or auto: bf16, and f32 on ref, which is the oracle.
 /// Error(invalid_argument) lists them for another name.
 KvFormat parse_kv_format(std::string_view name, const Backend& backend);
 

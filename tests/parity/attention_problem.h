@@ -17,6 +17,7 @@ class AttentionProblem {
       k.push_back(Matrix::random(tokens, c.kv_heads * c.head_dim, false, random));
       v.push_back(Matrix::random(tokens, c.kv_heads * c.head_dim, false, random));
     }
+    if (kv_format == KvFormat::int8_static) static_params = random_params(random);
     for (int p = 0; p < max_tokens; ++p) {
       for (int i = 0; i < c.rotary_dim / 2; ++i) {
         const float angle =
@@ -27,8 +28,25 @@ class AttentionProblem {
     }
   }
 
-  KvSpec spec() const { return {kv_format, 2, c.kv_heads, c.head_dim, c.block_tokens}; }
+  KvSpec spec() const { return {kv_format, 2, c.kv_heads, c.head_dim, c.block_tokens, static_params}; }
   int sequence_count() const { return static_cast<int>(c.sequences.size()); }
+  /// One scale and zero per channel, all different and tight enough that some numbers are clamped; one channel in
+  /// sixteen is constant (scale 0).
+  std::shared_ptr<const KvStaticParams> random_params(Random& random) const {
+    auto p = std::make_shared<KvStaticParams>();
+    p->layers = 2;
+    p->kv_heads = c.kv_heads;
+    p->head_dim = c.head_dim;
+    for (std::vector<float>* scales : {&p->k_scale, &p->v_scale}) {
+      for (std::size_t i = 0; i < p->channels(); ++i) {
+        scales->push_back(random.below(16) == 0 ? 0.0f : (2.0f + 3.0f * random.uniform()) * 2 / 255);
+      }
+    }
+    for (std::vector<float>* zeros : {&p->k_zero, &p->v_zero}) {
+      for (std::size_t i = 0; i < p->channels(); ++i) zeros->push_back(random.uniform() - 0.5f);
+    }
+    return p;
+  }
   std::unique_ptr<KvPool> make_pool(Backend& backend) const {
     return backend.make_kv_pool(spec(), Step::pool_blocks(c.block_tokens, sequence_count(), max_tokens));
   }
@@ -153,6 +171,7 @@ class AttentionProblem {
 
   AttentionCase c;
   KvFormat kv_format;
+  std::shared_ptr<const KvStaticParams> static_params;
   int max_tokens = 0;
   std::vector<Matrix> q, k, v;  // per sequence, (tokens, heads * head_dim)
   std::vector<float> cos_table, sin_table;

@@ -38,12 +38,17 @@ struct StoreCount {
   int other_code = 0;  // quantized to a neighbouring code
 };
 
+// The distance between codes of each channel of the head, where it is fixed.
+using Steps = const float*;
+
 // One head of one token. `exact` says that no arithmetic came before the storing (values, unrotated keys).
-void compare_row(KvFormat format, bool exact, const float* found, const float* expected, int dim, StoreCount& count) {
+void compare_row(KvFormat format, bool exact, const float* found, const float* expected, int dim, Steps steps,
+                 StoreCount& count) {
   const auto [low, high] = std::minmax_element(expected, expected + dim);
   const double range = *high - *low, size = std::max(std::abs(*low), std::abs(*high));
-  const double step = format == KvFormat::int8 ? range / 255 : format == KvFormat::int4 ? range / 15 : 0;
+  const double token_step = format == KvFormat::int8 ? range / 255 : format == KvFormat::int4 ? range / 15 : 0;
   for (int i = 0; i < dim; ++i) {
+    const double step = steps ? steps[i] : token_step;
     const double error = std::abs(static_cast<double>(found[i]) - expected[i]);
     // Rotation rounds twice; a float format may then round to the next number.
     const double rotation = exact ? 0 : 4 * kEps * size + 2 * float_step(format) * std::abs(expected[i]);
@@ -73,10 +78,12 @@ TEST_P(KvParity, StoresTheSame) {
       auto [ek, ev] = problem.cached(*ref, *expected_pool, s, tokens);
       for (std::int64_t row = 0; row < std::int64_t{tokens} * c.kv_heads; ++row) {
         const std::int64_t at = row * c.head_dim;
+        const KvStaticParams* p = problem.static_params.get();
+        const std::size_t channel = p ? p->head(1, row % c.kv_heads) : 0;
         compare_row(GetParam().format, c.rotary_dim == 0, fk.tensor().as<float>() + at, ek.tensor().as<float>() + at,
-                    c.head_dim, count);
+                    c.head_dim, p ? p->k_scale.data() + channel : nullptr, count);
         compare_row(GetParam().format, true, fv.tensor().as<float>() + at, ev.tensor().as<float>() + at, c.head_dim,
-                    count);
+                    p ? p->v_scale.data() + channel : nullptr, count);
         ASSERT_FALSE(HasFatalFailure()) << "sequence " << s << ", row " << row;
       }
     }
@@ -141,6 +148,11 @@ Bounds bounds_of(const Backend& backend, const KvPool& pool, const AttentionProb
     auto [k, v] = problem.cached(backend, pool, s, problem.ends()[static_cast<std::size_t>(s)]);
     b.k_norm = std::max(b.k_norm, largest(k) * std::sqrt(static_cast<double>(problem.c.head_dim)));
     b.v_max = std::max(b.v_max, largest(v));
+  }
+  if (const KvStaticParams* p = problem.static_params.get()) {  // codes up to 255 times a scale, and their zero terms
+    const float k = *std::max_element(p->k_scale.begin(), p->k_scale.end());
+    const float v = *std::max_element(p->v_scale.begin(), p->v_scale.end());
+    return {b.k_norm + 512 * k * std::sqrt(static_cast<double>(problem.c.head_dim)), b.v_max + 512 * v};
   }
   const bool quantized = problem.kv_format == KvFormat::int8 || problem.kv_format == KvFormat::int4;
   return quantized ? Bounds{3 * b.k_norm, 3 * b.v_max} : b;
@@ -231,7 +243,9 @@ TEST_P(KvParity, StaleBlocksDoNotMatter) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Cpu, KvParity, ::testing::ValuesIn(all_params()), [](const auto& test) {
-  return test.param.isa + "_" + std::string(kv_format_name(test.param.format));
+  std::string name = test.param.isa + "_" + std::string(kv_format_name(test.param.format));
+  std::replace(name.begin(), name.end(), '-', '_');
+  return name;
 });
 
 }  // namespace

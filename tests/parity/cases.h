@@ -160,7 +160,7 @@ inline std::vector<AttentionCase> attention_cases() {
 }
 
 inline std::vector<KvFormat> kv_formats() {
-  return {KvFormat::f32, KvFormat::f16, KvFormat::bf16, KvFormat::int8, KvFormat::int4};
+  return {KvFormat::f32, KvFormat::f16, KvFormat::bf16, KvFormat::int8, KvFormat::int4, KvFormat::int8_static};
 }
 
 }  // namespace bittern::parity

@@ -11,6 +11,17 @@ namespace {
 constexpr Index kChunkTokens = 256;  // or one block, where blocks are larger
 constexpr Index kPiecesPerThread = 4;
 
+/// q . (code * scale + shift) = (q * scale) . code + q . shift: writes the first factor, returns the last term.
+float fold_keys(const CpuKvPool::StaticHead& p, const float* q, float scale, Index dim, float* to) {
+  double constant = 0;
+  for (Index d = 0; d < dim; ++d) {
+    const float scaled = q[d] * scale;
+    constant += double{scaled} * p.k_shift[d];
+    to[d] = scaled * p.k_scale[d];
+  }
+  return static_cast<float>(constant);
+}
+
 }  // namespace
 
 /// What every task of one call shares.
@@ -109,7 +120,11 @@ void AttentionRunner::run_piece(const Step& step, Index index, int worker) {
     const float* from = step.args.q.row<float>(step.token(tile, r)) + step.query_head(tile, r) * step.args.q.stride[1];
     float* to = q + r * g.padded_dim;
     q_sums[r] = 0;
-    for (Index d = 0; d < g.head_dim; ++d) q_sums[r] += to[d] = from[d] * step.args.scale;
+    if (step.kv.is_static()) {
+      q_sums[r] = fold_keys(step.kv.static_head(step.args.layer, tile.head), from, step.args.scale, g.head_dim, to);
+    } else {
+      for (Index d = 0; d < g.head_dim; ++d) q_sums[r] += to[d] = from[d] * step.args.scale;
+    }
     std::fill(to + g.head_dim, to + g.padded_dim, 0.0f);
     const Index position = step.position(tile, r);
     begin[r] = static_cast<std::int32_t>(step.first_visible(position));
@@ -145,6 +160,9 @@ void AttentionRunner::finish_tile(const Step& step, const Tile& tile) {
   for (Index r = 0; r < tile.rows; ++r) {
     float* out = step.args.out.row<float>(step.token(tile, r)) + step.query_head(tile, r) * step.args.out.stride[1];
     table_.attend.finish(out, state + r * step.row_state(), g.head_dim);
+    if (!step.kv.is_static()) continue;
+    const CpuKvPool::StaticHead p = step.kv.static_head(step.args.layer, tile.head);
+    for (Index d = 0; d < g.head_dim; ++d) out[d] = out[d] * p.v_scale[d] + p.v_shift[d];
   }
 }
 

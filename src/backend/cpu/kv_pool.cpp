@@ -21,11 +21,14 @@ KvKind kind_of(KvFormat format) {
     case KvFormat::bf16: return KvKind::bf16;
     case KvFormat::int8: return KvKind::int8;
     case KvFormat::int4: return KvKind::int4;
+    case KvFormat::int8_static: return KvKind::int8_static;
   }
   BITTERN_CHECK(false, "KvFormat {}", static_cast<int>(format));
 }
 
+/// Carries parameters per token.
 bool quantized(KvKind kind) { return kind == KvKind::int8 || kind == KvKind::int4; }
+bool byte_codes(KvKind kind) { return kind == KvKind::int8 || kind == KvKind::int8_static; }
 int levels_of(KvKind kind) { return kind == KvKind::int8 ? 255 : 15; }
 
 /// Dimensions of K in one 64-byte step of sixteen tokens.
@@ -34,7 +37,8 @@ Index step_dims(KvKind kind) {
     case KvKind::f32: return 1;
     case KvKind::f16:
     case KvKind::bf16: return 2;
-    case KvKind::int8: return 4;
+    case KvKind::int8:
+    case KvKind::int8_static: return 4;
     case KvKind::int4: return 8;
   }
   BITTERN_CHECK(false, "KvKind {}", static_cast<int>(kind));
@@ -65,6 +69,23 @@ Codes encode(const float* x, Index n, int levels, std::uint8_t* codes) {
   return c;
 }
 
+constexpr Index kMaxDim = 1024;
+constexpr int kCodeShift = 128;  // int8_static is stored unsigned
+
+std::vector<float> shifts(const std::vector<float>& scales, const std::vector<float>& zeros) {
+  std::vector<float> result(scales.size());
+  for (std::size_t i = 0; i < scales.size(); ++i) {
+    result[i] = static_cast<float>(double{zeros[i]} - double{scales[i]} * kCodeShift);
+  }
+  return result;
+}
+
+void encode_static(const float* x, const float* scale, const float* zero, Index n, std::uint8_t* codes) {
+  for (Index i = 0; i < n; ++i) {
+    codes[i] = static_cast<std::uint8_t>(kv_static_code(x[i], scale[i], zero[i]) + kCodeShift);
+  }
+}
+
 /// Element d of the key in lane `lane` of a group, counted in elements (bytes for int8).
 Index key_offset(KvKind kind, Index d, Index lane) {
   return kind == KvKind::bf16 ? d / 2 * 32 + lane * 2 + d % 2 : d * 16 + lane;
@@ -92,7 +113,7 @@ void store_value(const KvGeometry& g, const float* v, std::uint8_t* row) {
 }
 
 void store_key_codes(const KvGeometry& g, const std::uint8_t* codes, std::uint8_t* group, Index lane) {
-  if (g.kind == KvKind::int8) {
+  if (byte_codes(g.kind)) {
     for (Index d = 0; d < g.head_dim; ++d) group[d * 16 + lane] = codes[d];
     return;
   }
@@ -105,7 +126,7 @@ void store_key_codes(const KvGeometry& g, const std::uint8_t* codes, std::uint8_
 
 /// In 8 bytes of sixteen dimensions, dimension l is nibble l/2 of dword l%2: one variable shift spreads them to lanes.
 void store_value_codes(const KvGeometry& g, const std::uint8_t* codes, std::uint8_t* row) {
-  if (g.kind == KvKind::int8) {
+  if (byte_codes(g.kind)) {
     std::memcpy(row, codes, static_cast<std::size_t>(g.head_dim));
     return;
   }
@@ -118,14 +139,14 @@ void store_value_codes(const KvGeometry& g, const std::uint8_t* codes, std::uint
 }
 
 int key_code(const KvGeometry& g, const std::uint8_t* group, Index d, Index lane) {
-  if (g.kind == KvKind::int8) return group[d * 16 + lane];
+  if (byte_codes(g.kind)) return group[d * 16 + lane];
   std::uint32_t word;
   std::memcpy(&word, group + d / 8 * kStepBytes + lane * 4, 4);
   return static_cast<int>((word >> (4 * (d % 8))) & 15u);
 }
 
 int value_code(const KvGeometry& g, const std::uint8_t* row, Index d) {
-  if (g.kind == KvKind::int8) return row[d];
+  if (byte_codes(g.kind)) return row[d];
   std::uint32_t words[2];
   std::memcpy(words, row + d / 16 * 8, 8);
   const Index l = d % 16;
@@ -163,7 +184,29 @@ CpuKvPool::CpuKvPool(const KvSpec& spec, std::int64_t blocks)
     : KvPool(spec, blocks),
       geometry_(kv_geometry(spec)),
       block_stride_(kv_block_stride(spec)),
-      memory_(static_cast<std::size_t>(block_stride_ * blocks), AlignedBuffer::Pages::huge) {}
+      memory_(static_cast<std::size_t>(block_stride_ * blocks), AlignedBuffer::Pages::huge) {
+  check_kv_params(spec);
+  if (!is_static()) return;
+  k_shift_ = shifts(spec.static_params->k_scale, spec.static_params->k_zero);
+  v_shift_ = shifts(spec.static_params->v_scale, spec.static_params->v_zero);
+}
+
+CpuKvPool::StaticHead CpuKvPool::static_head(int layer, Index head) const {
+  const KvStaticParams& p = *spec().static_params;
+  const std::size_t at = p.head(layer, head);
+  return {p.k_scale.data() + at, k_shift_.data() + at, p.v_scale.data() + at, v_shift_.data() + at};
+}
+
+void CpuKvPool::store_static(int layer, Index head, const float* k, const float* v, std::uint8_t* group, Index lane,
+                             std::uint8_t* row) const {
+  const KvStaticParams& p = *spec().static_params;
+  const std::size_t at = p.head(layer, head);
+  std::uint8_t codes[kMaxDim];
+  encode_static(k, p.k_scale.data() + at, p.k_zero.data() + at, geometry_.head_dim, codes);
+  store_key_codes(geometry_, codes, group, lane);
+  encode_static(v, p.v_scale.data() + at, p.v_zero.data() + at, geometry_.head_dim, codes);
+  store_value_codes(geometry_, codes, row);
+}
 
 std::uint8_t* CpuKvPool::head_at(int layer, Index block, Index head) const {
   BITTERN_CHECK(block >= 0 && block < blocks(), "block {} of {}", block, blocks());
@@ -175,13 +218,13 @@ void CpuKvPool::store(int layer, Index block, Index slot, Index head, const floa
   std::uint8_t* base = head_at(layer, block, head);
   std::uint8_t* group = base + slot / 16 * g.k_group_bytes;
   std::uint8_t* row = base + g.v_offset + slot * g.v_token_bytes;
+  BITTERN_CHECK(g.head_dim <= kMaxDim);
+  if (is_static()) return store_static(layer, head, k, v, group, slot % 16, row);
   if (!quantized(g.kind)) {
     store_key(g, k, group, slot % 16);
     store_value(g, v, row);
     return;
   }
-  constexpr Index kMaxDim = 1024;
-  BITTERN_CHECK(g.head_dim <= kMaxDim);
   std::uint8_t codes[kMaxDim];
   float* params = reinterpret_cast<float*>(base + g.param_offset) + slot;
   const Index stride = g.groups * 16;
@@ -202,8 +245,14 @@ void CpuKvPool::load(int layer, Index block, Index slot, Index head, float* k, f
   const std::uint8_t* row = base + g.v_offset + slot * g.v_token_bytes;
   const float* params = reinterpret_cast<const float*>(base + g.param_offset) + slot;
   const Index stride = g.groups * 16, lane = slot % 16;
+  const std::size_t channel = is_static() ? spec().static_params->head(layer, head) : 0;
   for (Index d = 0; d < g.head_dim; ++d) {
-    if (quantized(g.kind)) {
+    if (is_static()) {
+      const KvStaticParams& p = *spec().static_params;
+      const std::size_t c = channel + static_cast<std::size_t>(d);
+      k[d] = static_cast<float>(key_code(g, group, d, lane) - kCodeShift) * p.k_scale[c] + p.k_zero[c];
+      v[d] = static_cast<float>(value_code(g, row, d) - kCodeShift) * p.v_scale[c] + p.v_zero[c];
+    } else if (quantized(g.kind)) {
       k[d] = static_cast<float>(key_code(g, group, d, lane)) * params[0] + params[stride];
       v[d] = static_cast<float>(value_code(g, row, d)) * params[2 * stride] + params[3 * stride];
     } else {

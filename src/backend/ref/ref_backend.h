@@ -1,7 +1,8 @@
 // RefBackend: every operation as the formula reads, one thread, sums in double. It is the oracle of the parity tests
 // and favours being obviously right over everything else; nobody should serve with it.
 // NaN and infinity propagate through every operation as IEEE arithmetic has it; a key or value row that holds one is
-// stored as it is by the float KV formats, and reads back as all NaN from int8 and int4.
+// stored as it is by the float KV formats, reads back as all NaN from int8 and int4, and is clamped by
+// int8_static (kv_static_code).
 #pragma once
 
 #include "backend/backend.h"

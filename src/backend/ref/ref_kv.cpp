@@ -15,6 +15,8 @@ namespace {
 
 bool is_quantized(KvFormat format) { return format == KvFormat::int8 || format == KvFormat::int4; }
 
+bool is_static(KvFormat format) { return format == KvFormat::int8_static; }
+
 DType float_dtype(KvFormat format) {
   if (format == KvFormat::f16) return DType::f16;
   return format == KvFormat::bf16 ? DType::bf16 : DType::f32;
@@ -66,6 +68,25 @@ void load_quantized(KvFormat format, const std::byte* row, int n, float* x) {
   }
 }
 
+/// Scales and zeros of one head's channels.
+struct StaticHead {
+  const float *scale, *zero;
+};
+
+StaticHead static_head(const KvStaticParams& p, int layer, RefKvPool::Part part, std::int64_t head) {
+  const bool k = part == RefKvPool::Part::k;
+  const std::size_t at = p.head(layer, head);
+  return {(k ? p.k_scale : p.v_scale).data() + at, (k ? p.k_zero : p.v_zero).data() + at};
+}
+
+void store_static(const StaticHead& p, const float* x, int n, std::byte* row) {
+  for (int i = 0; i < n; ++i) row[i] = static_cast<std::byte>(kv_static_code(x[i], p.scale[i], p.zero[i]));
+}
+
+void load_static(const StaticHead& p, const std::byte* row, int n, float* x) {
+  for (int i = 0; i < n; ++i) x[i] = static_cast<float>(static_cast<std::int8_t>(row[i])) * p.scale[i] + p.zero[i];
+}
+
 // Rotates the pairs of one head in place by the angles whose cosines and sines are given.
 void rotate(float* x, const float* cos, const float* sin, std::int64_t half, bool interleaved) {
   for (std::int64_t i = 0; i < half; ++i) {
@@ -110,10 +131,12 @@ void check_store(const RopeStoreArgs& args, const BatchView& batch, const KvSpec
 RefKvPool::RefKvPool(KvSpec spec, std::int64_t blocks)
     : KvPool(spec, blocks),
       bytes_(static_cast<std::size_t>(blocks * 2 * spec.layers * spec.block_tokens * spec.kv_heads * row_bytes(spec))) {
+  check_kv_params(spec);
 }
 
 std::int64_t RefKvPool::row_bytes(const KvSpec& spec) {
   const std::int64_t dim = spec.head_dim;
+  if (is_static(spec.format)) return dim;
   if (!is_quantized(spec.format)) return dim * static_cast<std::int64_t>(dtype_size(float_dtype(spec.format)));
   return static_cast<std::int64_t>(sizeof(Parameters)) + (spec.format == KvFormat::int8 ? dim : (dim + 1) / 2);
 }
@@ -128,6 +151,9 @@ std::size_t RefKvPool::offset(int layer, std::int64_t block, Part part, std::int
 void RefKvPool::store(int layer, std::int64_t block, Part part, std::int64_t token, std::int64_t head,
                       const float* values) {
   std::byte* row = bytes_.data() + offset(layer, block, part, token, head);
+  if (is_static(spec().format)) {
+    return store_static(static_head(*spec().static_params, layer, part, head), values, spec().head_dim, row);
+  }
   if (is_quantized(spec().format)) return store_quantized(spec().format, values, spec().head_dim, row);
   convert_from_f32(values, float_dtype(spec().format), spec().head_dim, row);
 }
@@ -135,6 +161,9 @@ void RefKvPool::store(int layer, std::int64_t block, Part part, std::int64_t tok
 void RefKvPool::load(int layer, std::int64_t block, Part part, std::int64_t token, std::int64_t head,
                      float* values) const {
   const std::byte* row = bytes_.data() + offset(layer, block, part, token, head);
+  if (is_static(spec().format)) {
+    return load_static(static_head(*spec().static_params, layer, part, head), row, spec().head_dim, values);
+  }
   if (is_quantized(spec().format)) return load_quantized(spec().format, row, spec().head_dim, values);
   convert_to_f32(row, float_dtype(spec().format), spec().head_dim, values);
 }

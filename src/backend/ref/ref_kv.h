@@ -1,5 +1,6 @@
 // The KV pool of the reference backend: one row of bytes per layer, block, K or V, token and head, in the order of that
-// sentence. A row is head_dim elements of a float format, or scale and zero (f32 each) followed by the codes.
+// sentence. A row is head_dim elements of a float format; scale and zero (f32 each) followed by the codes; or, for
+// int8_static, the codes alone.
 #pragma once
 
 #include <vector>
@@ -15,7 +16,8 @@ class RefKvPool final : public KvPool {
   RefKvPool(KvSpec spec, std::int64_t blocks);
 
   /// Stores `head_dim` floats as the format says: floats rounded to nearest even; int8 and int4 as design.md section 4
-  /// defines online quantization: scale = (max-min)/(2^b-1), zero = min, q = round((x-zero)/scale).
+  /// defines online quantization: scale = (max-min)/(2^b-1), zero = min, q = round((x-zero)/scale); int8_static
+  /// by kv_static_code.
   void store(int layer, std::int64_t block, Part part, std::int64_t token, std::int64_t head, const float* values);
   /// Reads them back, dequantized.
   void load(int layer, std::int64_t block, Part part, std::int64_t token, std::int64_t head, float* values) const;

@@ -198,12 +198,52 @@ TEST_F(RefTest, QuantizedKvOfNonFiniteValuesIsNaN) {
   }
 }
 
+// A pool of one head with one scale and zero per channel, and what one token reads back as.
+std::pair<Floats, Floats> stored_static(Backend& backend, const KvStaticParams& params, Floats k, Floats v) {
+  KvSpec spec{KvFormat::int8_static, params.layers, params.kv_heads, params.head_dim, 4};
+  spec.static_params = std::make_shared<const KvStaticParams>(params);
+  OneSequence s(backend, spec, 1);
+  Floats q(k.size()), k_back(k.size()), v_back(v.size());
+  s.store(backend, q, k, v);
+  backend.read_kv(*s.pool, 0, s.table, 1, k_back.data(), v_back.data());
+  return {k_back, v_back};
+}
+
+TEST_F(RefTest, StaticKvFollowsItsDefinition) {
+  const KvStaticParams params{1, 1, 4, {0.5f, 0.5f, 0.5f, 0}, {0, 10, -1, 3}, {1, 2, 4, 1}, {0, 0, 0, 0}};
+  // Ties go to even codes; 1000 is beyond code 127; a scale of 0 reads back as the zero.
+  const auto [k, v] = stored_static(*ref, params, {0.75f, 10.6f, 1000, 7}, {-2.5f, -1000, 5, -128.4f});
+  EXPECT_EQ(k, (Floats{1.0f, 10.5f, 62.5f, 3}));
+  EXPECT_EQ(v, (Floats{-2, -256, 4, -128}));
+}
+
+TEST_F(RefTest, StaticKvRefusesMissingOrUnfitParameters) {
+  KvSpec spec{KvFormat::int8_static, 1, 1, 2, 4};
+  EXPECT_ERROR(ErrorCode::invalid_argument, "there are none", ref->make_kv_pool(spec, 1));
+  const auto with = [&](KvStaticParams p) {
+    spec.static_params = std::make_shared<const KvStaticParams>(std::move(p));
+    return ref->make_kv_pool(spec, 1);
+  };
+  const KvStaticParams good{1, 1, 2, {1, 1}, {0, 0}, {1, 1}, {0, 0}};
+  EXPECT_NE(with(good), nullptr);
+  KvStaticParams bad = good;
+  bad.kv_heads = 2;
+  EXPECT_ERROR(ErrorCode::invalid_argument, "1 layers of 2 KV heads", with(bad));
+  bad = good;
+  bad.v_zero = {0};
+  EXPECT_ERROR(ErrorCode::invalid_argument, "V zero", with(bad));
+  bad = good;
+  bad.k_scale[1] = -1;
+  EXPECT_ERROR(ErrorCode::invalid_argument, "K scale number 1", with(bad));
+}
+
 TEST_F(RefTest, KvBytes) {
   const auto bytes = [&](KvFormat format) { return ref->kv_block_bytes({format, 2, 3, 5, 4}); };
   EXPECT_EQ(bytes(KvFormat::f32), 2 * 2 * 3 * 4 * 20);
   EXPECT_EQ(bytes(KvFormat::bf16), 2 * 2 * 3 * 4 * 10);
   EXPECT_EQ(bytes(KvFormat::int8), 2 * 2 * 3 * 4 * (8 + 5));
   EXPECT_EQ(bytes(KvFormat::int4), 2 * 2 * 3 * 4 * (8 + 3));
+  EXPECT_EQ(bytes(KvFormat::int8_static), 2 * 2 * 3 * 4 * 5);
 }
 
 // --- rotation ---

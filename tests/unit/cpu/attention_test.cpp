@@ -233,6 +233,9 @@ TEST(CpuKvPool, BlockBytesFollowTheFormat) {
   EXPECT_EQ(cpu->kv_block_bytes(spec), 3 * 2 * 64 * (2 * 64 + 16));
   spec.format = KvFormat::int4;
   EXPECT_EQ(cpu->kv_block_bytes(spec), 3 * 2 * 64 * (64 + 16));
+  spec.format = KvFormat::int8_static;
+  EXPECT_EQ(cpu->kv_block_bytes(spec), 3 * 2 * 64 * 2 * 64);
+  EXPECT_THROW(cpu->make_kv_pool(spec, 1), Error);
 }
 
 }  // namespace

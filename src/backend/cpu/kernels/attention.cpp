@@ -12,6 +12,7 @@ namespace {
 struct KvF32 {
   using K = TileF32;
   static constexpr bool kQuantized = false;
+  static constexpr bool kStatic = false;
   BITTERN_INLINE V value(const std::uint8_t* row, Index d, NibbleTable) {
     return load(reinterpret_cast<const float*>(row) + d);
   }
@@ -19,6 +20,7 @@ struct KvF32 {
 struct KvF16 {
   using K = TileF16;
   static constexpr bool kQuantized = false;
+  static constexpr bool kStatic = false;
   BITTERN_INLINE V value(const std::uint8_t* row, Index d, NibbleTable) {
     return load_f16(reinterpret_cast<const std::uint16_t*>(row) + d);
   }
@@ -26,6 +28,7 @@ struct KvF16 {
 struct KvBf16 {
   using K = TileBf16;
   static constexpr bool kQuantized = false;
+  static constexpr bool kStatic = false;
   BITTERN_INLINE V value(const std::uint8_t* row, Index d, NibbleTable) {
     return load_bf16(reinterpret_cast<const std::uint16_t*>(row) + d);
   }
@@ -33,11 +36,17 @@ struct KvBf16 {
 struct KvInt8 {
   using K = TileU8;
   static constexpr bool kQuantized = true;
+  static constexpr bool kStatic = false;
   BITTERN_INLINE V value(const std::uint8_t* row, Index d, NibbleTable) { return load_u8(row + d); }
+};
+struct KvInt8Static : KvInt8 {
+  static constexpr bool kQuantized = false;  // no parameters beside the codes
+  static constexpr bool kStatic = true;
 };
 struct KvInt4 {
   using K = TileU4;
   static constexpr bool kQuantized = true;
+  static constexpr bool kStatic = false;
   BITTERN_INLINE V value(const std::uint8_t* row, Index d, NibbleTable t) { return load_nibbles(row + d / 2, t); }
 };
 
@@ -105,6 +114,7 @@ void score_groups(const AttendArgs& a, const std::uint8_t* head, Index group, In
       if constexpr (Kv::kQuantized) {
         s = fma(s, load(params + slot), mul(set1(a.q_sums[row + r]), load(params + slots_per_block(a) + slot)));
       }
+      if constexpr (Kv::kStatic) s = add(s, set1(a.q_sums[row + r]));
       if (a.softcap != 0) s = mul(set1(a.softcap), tanh(div(s, set1(a.softcap))));
       const Index begin = a.begin[row + r] - position - slot, end = a.end[row + r] - position - slot;
       const M seen = lanes_between(static_cast<int>(greater(begin, 0) < kLanes ? greater(begin, 0) : kLanes),
@@ -281,6 +291,7 @@ void attend(const AttendArgs* args) {
     case KvKind::bf16: return attend_chunks<KvBf16>(*args);
     case KvKind::int8: return attend_chunks<KvInt8>(*args);
     case KvKind::int4: return attend_chunks<KvInt4>(*args);
+    case KvKind::int8_static: return attend_chunks<KvInt8Static>(*args);
   }
 }
 

@@ -86,7 +86,9 @@ struct ElementTable {
 };
 
 /// How keys and values of one head lie in a block (see kv_layout.h for offsets).
-enum class KvKind : std::uint8_t { f32, f16, bf16, int8, int4 };
+/// int8_static codes are q + 128; its scales and zeros per channel never reach a kernel: those of K are folded into q and
+/// q_sums, those of V applied to the finished row.
+enum class KvKind : std::uint8_t { f32, f16, bf16, int8, int4, int8_static };
 
 struct KvGeometry {
   KvKind kind;
@@ -112,7 +114,7 @@ struct AttendArgs {
   Index chunk_begin, chunk_end;
   Index rows;                 // query rows of this task, at most kAttendMaxRows
   const float* q;             // (rows, padded_dim) scaled, zero padded
-  const float* q_sums;        // (rows) sums of q, for quantized K
+  const float* q_sums;        // (rows) for quantized K: sums of q; for static K what q . zero adds to every score
   const std::int32_t* begin;  // (rows) first visible position
   const std::int32_t* end;    // (rows) one past the last visible position
   float softcap;
