@@ -1,5 +1,5 @@
 // Opening a checkpoint: find its safetensors files, join them into one table of tensors, and put the reader of its
-// quantization in front. Supported today: no quantization, and AWQ GEMM at 4 bits; anything else is refused by name.
+// quantization in front, chosen from a table by quant_method; anything else is refused by name.
 #include "tensor/checkpoint.h"
 
 #include <bittern/error.h>
@@ -10,6 +10,7 @@
 
 #include "base/buffer.h"
 #include "tensor/awq_checkpoint.h"
+#include "tensor/gptq_checkpoint.h"
 #include "tensor/header_json.h"
 #include "tensor/quote_name.h"
 #include "tensor/safetensors.h"
@@ -19,8 +20,36 @@ namespace {
 
 constexpr std::string_view kSingle = "model.safetensors";
 constexpr std::string_view kIndex = "model.safetensors.index.json";
-constexpr std::string_view kReadable =
-    "Bittern reads unquantized checkpoints and quant_method 'awq' (version 'gemm', 4 bits)";
+
+/// A row per quant_method: puts its reader in front of the plain checkpoint.
+struct Opener {
+  std::string_view method;
+  std::unique_ptr<Checkpoint> (*open)(std::unique_ptr<Checkpoint> plain, const Json& config);
+};
+
+std::unique_ptr<Checkpoint> open_awq(std::unique_ptr<Checkpoint> plain, const Json& config) {
+  return open_awq_checkpoint(std::move(plain), parse_awq_config(config));
+}
+
+constexpr Opener kOpeners[] = {
+    {"awq", open_awq},
+    {"gptq", open_gptq_checkpoint},
+};
+
+const Opener* find_opener(std::string_view method) {
+  for (const Opener& row : kOpeners) {
+    if (row.method == method) return &row;
+  }
+  return nullptr;
+}
+
+std::string readable() {
+  std::string text = "Bittern reads unquantized checkpoints and quant_method ";
+  for (const Opener& row : kOpeners) {
+    text += (&row == kOpeners ? "'" : ", '") + std::string(row.method) + "'";
+  }
+  return text;
+}
 
 [[noreturn]] void refuse(const std::string& message) { throw Error(ErrorCode::invalid_checkpoint, message); }
 
@@ -178,7 +207,7 @@ std::string quant_method(const Json& config) {
   if (!config.is_object()) refuse("quantization_config must be an object, found " + describe_json(config));
   const auto method = config.find("quant_method");
   if (method == config.end() || !method->is_string()) {
-    throw Error(ErrorCode::unsupported, "quantization_config has no quant_method", std::string(kReadable));
+    throw Error(ErrorCode::unsupported, "quantization_config has no quant_method", readable());
   }
   return method->get<std::string>();
 }
@@ -187,15 +216,14 @@ std::string quant_method(const Json& config) {
 
 std::unique_ptr<Checkpoint> open_checkpoint(const std::shared_ptr<const ModelFiles>& files,
                                             const Json& quantization_config) {
-  const bool quantized = !quantization_config.is_null();
-  const std::string method = quantized ? quant_method(quantization_config) : "";
-  if (quantized && method != "awq") {
+  if (quantization_config.is_null()) return std::make_unique<DenseCheckpoint>(read_files(*files));
+  const std::string method = quant_method(quantization_config);
+  const Opener* opener = find_opener(method);
+  if (!opener) {
     throw Error(ErrorCode::unsupported, files->origin() + ": quant_method " + quote_name(method) + " is not supported",
-                std::string(kReadable));
+                readable());
   }
-  auto plain = std::make_unique<DenseCheckpoint>(read_files(*files));
-  if (!quantized) return plain;
-  return open_awq_checkpoint(std::move(plain), parse_awq_config(quantization_config));
+  return opener->open(std::make_unique<DenseCheckpoint>(read_files(*files)), quantization_config);
 }
 
 }  // namespace bittern

@@ -145,9 +145,9 @@ TEST(CheckpointTest, OtherQuantizationsAreNamed) {
   const auto refused = [](const Json& config, ErrorCode code, const char* says) {
     EXPECT_ERROR(code, says, open({{"model.safetensors", u8_file("a", "1")}}, config));
   };
-  refused({{"quant_method", "gptq"}}, ErrorCode::unsupported, "quant_method 'gptq' is not supported");
-  refused({{"quant_method", "fp8"}}, ErrorCode::unsupported,
-          "Bittern reads unquantized checkpoints and quant_method 'awq'");
+  refused({{"quant_method", "bitsandbytes"}}, ErrorCode::unsupported, "quant_method 'bitsandbytes' is not supported");
+  refused({{"quant_method", "quark"}}, ErrorCode::unsupported,
+          "Bittern reads unquantized checkpoints and quant_method 'awq', 'gptq'");
   refused(Json::object(), ErrorCode::unsupported, "has no quant_method");
   refused({{"quant_method", 4}}, ErrorCode::unsupported, "has no quant_method");
   refused(7, ErrorCode::invalid_checkpoint, "must be an object");

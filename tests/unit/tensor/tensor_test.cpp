@@ -14,14 +14,15 @@ namespace bittern {
 namespace {
 
 TEST(DTypeTest, TableIsConsistent) {
-  for (DType dtype : {DType::f32, DType::f16, DType::bf16, DType::i8, DType::u8, DType::i32, DType::i64}) {
+  for (DType dtype :
+       {DType::f32, DType::f16, DType::bf16, DType::i8, DType::u8, DType::i32, DType::i64, DType::f8_e4m3}) {
     EXPECT_EQ(dtype_from_safetensors(safetensors_dtype_name(dtype)), dtype);
   }
   EXPECT_EQ(dtype_size(DType::f32), 4u);
   EXPECT_EQ(dtype_size(DType::bf16), 2u);
   EXPECT_EQ(dtype_size(DType::i64), 8u);
   EXPECT_EQ(dtype_name(DType::bf16), "bf16");
-  EXPECT_EQ(dtype_from_safetensors("F8_E4M3"), std::nullopt);
+  EXPECT_EQ(dtype_from_safetensors("F8_E5M2"), std::nullopt);
   EXPECT_EQ(dtype_from_safetensors("bf16"), std::nullopt) << "header spellings are upper case";
 }
 
