@@ -15,16 +15,20 @@ struct Verb {
   std::function<int()> (*declare)(CLI::App& command);
 };
 
+std::function<int()> declare_calibrate(CLI::App& command);
 std::function<int()> declare_chat(CLI::App& command);
 std::function<int()> declare_env(CLI::App& command);
 std::function<int()> declare_eval(CLI::App& command);
 std::function<int()> declare_generate(CLI::App& command);
+std::function<int()> declare_kv_params(CLI::App& command);
 std::function<int()> declare_quantize(CLI::App& command);
 std::function<int()> declare_show(CLI::App& command);
 
 inline constexpr Verb kVerbs[] = {
     {"chat", "talk to a model in the terminal", declare_chat},
     {"generate", "complete one prompt, from -p or standard input", declare_generate},
+    {"calibrate", "gather statistics of a model's activations", declare_calibrate},
+    {"kv-params", "write the parameters of a static int8 KV cache", declare_kv_params},
     {"quantize", "write a checkpoint with 4-bit weights", declare_quantize},
     {"eval", "measure perplexity, divergence and task accuracy", declare_eval},
     {"show", "describe a model: architecture, parameters, formats, bytes", declare_show},
