@@ -10,6 +10,8 @@
 
 #include "base/buffer.h"
 #include "tensor/awq_checkpoint.h"
+#include "tensor/compressed_checkpoint.h"
+#include "tensor/fp8_checkpoint.h"
 #include "tensor/gptq_checkpoint.h"
 #include "tensor/header_json.h"
 #include "tensor/quote_name.h"
@@ -34,6 +36,8 @@ std::unique_ptr<Checkpoint> open_awq(std::unique_ptr<Checkpoint> plain, const Js
 constexpr Opener kOpeners[] = {
     {"awq", open_awq},
     {"gptq", open_gptq_checkpoint},
+    {"compressed-tensors", open_compressed_checkpoint},
+    {"fp8", open_fp8_checkpoint},
 };
 
 const Opener* find_opener(std::string_view method) {

@@ -35,6 +35,13 @@ Weight QuantizedCheckpoint::linear(std::string_view module, std::vector<std::str
                                                  ", but quantization_config does not say that it is quantized");
 }
 
+const TensorEntry* find_entry(const Checkpoint& checkpoint, std::string_view name) {
+  const std::vector<TensorEntry>& entries = checkpoint.entries();
+  const auto found = std::ranges::lower_bound(entries, name, {},
+                                              [](const TensorEntry& entry) { return std::string_view(entry.name); });
+  return found != entries.end() && found->name == name ? &*found : nullptr;
+}
+
 const Json* config_value(const Json& config, const std::string& key) {
   const auto found = config.find(key);
   return found == config.end() || found->is_null() ? nullptr : &*found;

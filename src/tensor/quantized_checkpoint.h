@@ -58,6 +58,9 @@ class QuantizedCheckpoint : public Checkpoint {
   std::unique_ptr<Checkpoint> plain_;
 };
 
+/// The entry of a tensor, or null.
+const TensorEntry* find_entry(const Checkpoint& checkpoint, std::string_view name);
+
 // --- keys of quantization_config; `where` is "quantization_config" or a path into it ---
 
 /// The value of `key`, or null when it is absent or null.
