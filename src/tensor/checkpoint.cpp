@@ -13,6 +13,7 @@
 #include "tensor/compressed_checkpoint.h"
 #include "tensor/fp8_checkpoint.h"
 #include "tensor/gptq_checkpoint.h"
+#include "tensor/gguf_model.h"
 #include "tensor/header_json.h"
 #include "tensor/quote_name.h"
 #include "tensor/safetensors.h"
@@ -220,6 +221,7 @@ std::string quant_method(const Json& config) {
 
 std::unique_ptr<Checkpoint> open_checkpoint(const std::shared_ptr<const ModelFiles>& files,
                                             const Json& quantization_config) {
+  if (auto gguf = std::dynamic_pointer_cast<const GgufModelFiles>(files)) return open_gguf_checkpoint(std::move(gguf));
   if (quantization_config.is_null()) return std::make_unique<DenseCheckpoint>(read_files(*files));
   const std::string method = quant_method(quantization_config);
   const Opener* opener = find_opener(method);

@@ -84,7 +84,9 @@ ScaleTiles read_tiles(const Json& args, const std::string& where, bool blocks_fi
 }
 
 void check_bits(const CompressedLayout& layout, const Json& args, const std::string& where) {
-  const auto refuse = [&](const char* accepted) { config_unsupported(where, "num_bits", args.value("num_bits", Json(8)), accepted); };
+  const auto refuse = [&](const char* accepted) {
+    config_unsupported(where, "num_bits", args.value("num_bits", Json(8)), accepted);
+  };
   if (layout.kind == CompressedKind::e4m3 && layout.bits != 8) refuse("8 for float-quantized weights");
   if (layout.kind == CompressedKind::mxfp4 && layout.bits != 4) refuse("4 for mxfp4-pack-quantized weights");
   if (layout.bits < 2 || layout.bits > 8) refuse("2 to 8");
