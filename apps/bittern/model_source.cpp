@@ -9,6 +9,8 @@
 #include <fstream>
 #include <vector>
 
+#include "tensor/gguf_model.h"
+
 namespace bittern::cli {
 namespace {
 
@@ -47,14 +49,18 @@ std::shared_ptr<const ModelFiles> open_model(const std::string& model) {
   std::error_code ignored;
   if (fs::is_directory(model, ignored)) return ModelFiles::from_directory(model);
   if (fs::exists(model, ignored)) {
-    throw Error(ErrorCode::unsupported, "'" + model + "' is a file; Bittern runs Hugging Face checkpoint directories",
+    if (model.ends_with(".gguf")) return open_gguf(model);
+    throw Error(ErrorCode::unsupported,
+                "'" + model +
+                    "' is a file, and not one whose name ends in .gguf; Bittern runs GGUF files and Hugging Face "
+                    "checkpoint directories",
                 "give the directory that holds config.json and the .safetensors files");
   }
   if (const fs::path snapshot = hub_snapshot(model); !snapshot.empty()) return ModelFiles::from_directory(snapshot);
   throw Error(
       ErrorCode::not_found,
       "no model '" + model + "': it is not a directory, and the cache " + hub_cache().string() + " does not hold it",
-      "give a directory with config.json, or no MODEL for the embedded model");
+      "give a directory with config.json, a .gguf file, or no MODEL for the embedded model");
 }
 
 }  // namespace bittern::cli

@@ -235,7 +235,8 @@ class GgufParser {
       const bool swapped = file_.version != 0 && (file_.version & 0xffffU) == 0;
       throw Error(ErrorCode::unsupported,
                   path() + ": " +
-                      (swapped ? std::string("is a big-endian GGUF file") : "has GGUF version " + std::to_string(file_.version)),
+                      (swapped ? std::string("is a big-endian GGUF file")
+                               : "has GGUF version " + std::to_string(file_.version)),
                   "Bittern reads little-endian GGUF of versions 2 and 3; convert the model again");
     }
     tensors_ = number<std::uint64_t>("the number of tensors");
@@ -268,7 +269,8 @@ class GgufParser {
       value.type = value_type(what);
       value.count = number<std::uint64_t>(what);
       if (value.type == GgufValueType::array) {
-        throw Error(ErrorCode::unsupported, path() + ": " + what + " is an array of arrays, which Bittern does not read");
+        throw Error(ErrorCode::unsupported,
+                    path() + ": " + what + " is an array of arrays, which Bittern does not read");
       }
     }
     const std::uint64_t start = at_;
@@ -286,7 +288,8 @@ class GgufParser {
   void read_alignment() {
     const auto alignment = file_.metadata.integer("general.alignment");
     if (!alignment) return;
-    if (*alignment <= 0 || *alignment > static_cast<std::int64_t>(kMaxAlignment) || (*alignment & (*alignment - 1)) != 0) {
+    if (*alignment <= 0 || *alignment > static_cast<std::int64_t>(kMaxAlignment) ||
+        (*alignment & (*alignment - 1)) != 0) {
       refuse(path(), "general.alignment is " + std::to_string(*alignment) + ", not a power of two up to " +
                          std::to_string(kMaxAlignment));
     }
@@ -307,8 +310,8 @@ class GgufParser {
     tensor.type = number<std::uint32_t>(what);
     tensor.offset = number<std::uint64_t>(what);
     if (tensor.offset % file_.alignment != 0) {
-      refuse(path(), what + " starts at " + std::to_string(tensor.offset) + ", which is not a multiple of the alignment " +
-                         std::to_string(file_.alignment));
+      refuse(path(), what + " starts at " + std::to_string(tensor.offset) +
+                         ", which is not a multiple of the alignment " + std::to_string(file_.alignment));
     }
     file_.tensors.push_back(std::move(tensor));
   }
@@ -317,13 +320,15 @@ class GgufParser {
     const std::string what = "tensor " + quote_name(tensor.name);
     std::int64_t values = 1;
     for (const std::int64_t dim : tensor.dims) {
-      if (__builtin_mul_overflow(values, dim, &values)) refuse(path(), what + " has more elements than any file can hold");
+      if (__builtin_mul_overflow(values, dim, &values))
+        refuse(path(), what + " has more elements than any file can hold");
     }
     const GgufTypeInfo* info = gguf_type_info(tensor.type);
     if (!info || info->block_bytes == 0) return 0;
     if (tensor.dims[0] % info->block_values != 0) {
-      refuse(path(), what + " has rows of " + std::to_string(tensor.dims[0]) + " values, which are not whole blocks of " +
-                         std::to_string(info->block_values) + " (" + std::string(info->name) + ")");
+      refuse(path(), what + " has rows of " + std::to_string(tensor.dims[0]) +
+                         " values, which are not whole blocks of " + std::to_string(info->block_values) + " (" +
+                         std::string(info->name) + ")");
     }
     std::int64_t bytes = values / info->block_values;
     if (__builtin_mul_overflow(bytes, info->block_bytes, &bytes)) refuse(path(), what + " is larger than any file");

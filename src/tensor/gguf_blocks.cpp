@@ -19,17 +19,17 @@ namespace {
 constexpr std::int64_t kSuper = 256;  // values of a K block
 
 constexpr std::array kTypes = {
-    GgufTypeInfo{0, "F32", 1, 4},        GgufTypeInfo{1, "F16", 1, 2},       GgufTypeInfo{2, "Q4_0", 32, 18},
-    GgufTypeInfo{3, "Q4_1", 32, 20},     GgufTypeInfo{6, "Q5_0", 32, 22},    GgufTypeInfo{7, "Q5_1", 32, 24},
-    GgufTypeInfo{8, "Q8_0", 32, 34},     GgufTypeInfo{9, "Q8_1", 0, 0},      GgufTypeInfo{10, "Q2_K", 0, 0},
-    GgufTypeInfo{11, "Q3_K", 0, 0},      GgufTypeInfo{12, "Q4_K", 256, 144}, GgufTypeInfo{13, "Q5_K", 256, 176},
-    GgufTypeInfo{14, "Q6_K", 256, 210},  GgufTypeInfo{15, "Q8_K", 0, 0},     GgufTypeInfo{16, "IQ2_XXS", 0, 0},
-    GgufTypeInfo{17, "IQ2_XS", 0, 0},    GgufTypeInfo{18, "IQ3_XXS", 0, 0},  GgufTypeInfo{19, "IQ1_S", 0, 0},
-    GgufTypeInfo{20, "IQ4_NL", 32, 18},  GgufTypeInfo{21, "IQ3_S", 0, 0},    GgufTypeInfo{22, "IQ2_S", 0, 0},
-    GgufTypeInfo{23, "IQ4_XS", 0, 0},    GgufTypeInfo{24, "I8", 0, 0},       GgufTypeInfo{25, "I16", 0, 0},
-    GgufTypeInfo{26, "I32", 0, 0},       GgufTypeInfo{27, "I64", 0, 0},      GgufTypeInfo{28, "F64", 0, 0},
-    GgufTypeInfo{29, "IQ1_M", 0, 0},     GgufTypeInfo{30, "BF16", 1, 2},     GgufTypeInfo{34, "TQ1_0", 0, 0},
-    GgufTypeInfo{35, "TQ2_0", 0, 0},     GgufTypeInfo{39, "MXFP4", 32, 17},  GgufTypeInfo{40, "NVFP4", 0, 0},
+    GgufTypeInfo{0, "F32", 1, 4},       GgufTypeInfo{1, "F16", 1, 2},       GgufTypeInfo{2, "Q4_0", 32, 18},
+    GgufTypeInfo{3, "Q4_1", 32, 20},    GgufTypeInfo{6, "Q5_0", 32, 22},    GgufTypeInfo{7, "Q5_1", 32, 24},
+    GgufTypeInfo{8, "Q8_0", 32, 34},    GgufTypeInfo{9, "Q8_1", 0, 0},      GgufTypeInfo{10, "Q2_K", 0, 0},
+    GgufTypeInfo{11, "Q3_K", 0, 0},     GgufTypeInfo{12, "Q4_K", 256, 144}, GgufTypeInfo{13, "Q5_K", 256, 176},
+    GgufTypeInfo{14, "Q6_K", 256, 210}, GgufTypeInfo{15, "Q8_K", 0, 0},     GgufTypeInfo{16, "IQ2_XXS", 0, 0},
+    GgufTypeInfo{17, "IQ2_XS", 0, 0},   GgufTypeInfo{18, "IQ3_XXS", 0, 0},  GgufTypeInfo{19, "IQ1_S", 0, 0},
+    GgufTypeInfo{20, "IQ4_NL", 32, 18}, GgufTypeInfo{21, "IQ3_S", 0, 0},    GgufTypeInfo{22, "IQ2_S", 0, 0},
+    GgufTypeInfo{23, "IQ4_XS", 0, 0},   GgufTypeInfo{24, "I8", 0, 0},       GgufTypeInfo{25, "I16", 0, 0},
+    GgufTypeInfo{26, "I32", 0, 0},      GgufTypeInfo{27, "I64", 0, 0},      GgufTypeInfo{28, "F64", 0, 0},
+    GgufTypeInfo{29, "IQ1_M", 0, 0},    GgufTypeInfo{30, "BF16", 1, 2},     GgufTypeInfo{34, "TQ1_0", 0, 0},
+    GgufTypeInfo{35, "TQ2_0", 0, 0},    GgufTypeInfo{39, "MXFP4", 32, 17},  GgufTypeInfo{40, "NVFP4", 0, 0},
     GgufTypeInfo{41, "Q1_0", 0, 0},
 };
 

@@ -24,7 +24,7 @@ constexpr std::array kArchitectures = {
 
 // Tokens that end an answer in the chat formats of these architectures, whatever eos_token_id says. Files made before
 // tokenizer.ggml.eot_token_id existed name only the end of the text.
-constexpr std::array<std::string_view, 6> kEndOfTurn = {"<|eot_id|>",     "<|im_end|>",     "<|end|>",
+constexpr std::array<std::string_view, 6> kEndOfTurn = {"<|eot_id|>",    "<|im_end|>",    "<|end|>",
                                                         "<end_of_turn>", "<|endoftext|>", "<|end_of_text|>"};
 
 [[noreturn]] void unsupported(const GgufMetadata& metadata, const std::string& what, const std::string& hint = {}) {
@@ -65,7 +65,8 @@ void refuse_what_bittern_lacks(const GgufMetadata& metadata, const Section& sect
     unsupported(metadata, "is a mixture of experts (" + section.key("expert_count") + "), which Bittern does not run");
   }
   if (metadata.integer("split.count").value_or(1) > 1) {
-    unsupported(metadata, "is one part of a split model (split.count)", "merge the parts with llama-gguf-split --merge");
+    unsupported(metadata, "is one part of a split model (split.count)",
+                "merge the parts with llama-gguf-split --merge");
   }
 }
 
@@ -148,13 +149,14 @@ std::int64_t read_heads(const GgufFile& file, const Section& section, Json& conf
   const std::int64_t hidden = section.integer("embedding_length");
   const auto heads = section.uniform_if("attention.head_count");
   if (!heads || *heads <= 0) {
-    throw Error(ErrorCode::invalid_checkpoint,
-                file.bytes.path + ": metadata '" + section.key("attention.head_count") + "' is missing or not positive");
+    throw Error(ErrorCode::invalid_checkpoint, file.bytes.path + ": metadata '" + section.key("attention.head_count") +
+                                                   "' is missing or not positive");
   }
   const std::int64_t head_dim = section.integer_if("attention.key_length").value_or(hidden / *heads);
   if (head_dim <= 0) {
     throw Error(ErrorCode::invalid_checkpoint, file.bytes.path + ": the heads have no values (embedding_length " +
-                                                   std::to_string(hidden) + ", head_count " + std::to_string(*heads) + ")");
+                                                   std::to_string(hidden) + ", head_count " + std::to_string(*heads) +
+                                                   ")");
   }
   if (section.integer_if("attention.value_length").value_or(head_dim) != head_dim) {
     unsupported(file.metadata, section.key("attention.value_length") + " differs from attention.key_length");
@@ -203,7 +205,8 @@ const GgufArchitecture& gguf_architecture(const GgufMetadata& metadata) {
 }
 
 const GgufArchitecture* gguf_architecture_of_class(std::string_view class_name) {
-  if (class_name == "MistralForCausalLM") class_name = "LlamaForCausalLM";  // GGUF has no architecture of its own for it
+  if (class_name == "MistralForCausalLM")
+    class_name = "LlamaForCausalLM";  // GGUF has no architecture of its own for it
   const auto found = std::find_if(kArchitectures.begin(), kArchitectures.end(),
                                   [&](const auto& row) { return row.class_name == class_name; });
   return found == kArchitectures.end() ? nullptr : &*found;
@@ -240,7 +243,8 @@ Json gguf_generation_config(const GgufMetadata& metadata) {
   const auto add = [&](std::int64_t id) {
     if (std::find(ends.begin(), ends.end(), id) == ends.end()) ends.push_back(id);
   };
-  for (const char* key : {"tokenizer.ggml.eos_token_id", "tokenizer.ggml.eot_token_id", "tokenizer.ggml.eom_token_id"}) {
+  for (const char* key :
+       {"tokenizer.ggml.eos_token_id", "tokenizer.ggml.eot_token_id", "tokenizer.ggml.eom_token_id"}) {
     if (const auto id = metadata.integer(key)) add(*id);
   }
   const std::vector<std::string_view> tokens = metadata.texts("tokenizer.ggml.tokens");

@@ -83,8 +83,8 @@ class GgufCheckpoint final : public Checkpoint {
     const GgufTypeInfo* info = gguf_type_info(tensor.type);
     if (!info || info->block_bytes == 0) {
       throw Error(ErrorCode::unsupported,
-                  files_->origin() + ": tensor " + quote_name(tensor.name) + " has type " + gguf_type_name(tensor.type) +
-                      ", which Bittern does not read",
+                  files_->origin() + ": tensor " + quote_name(tensor.name) + " has type " +
+                      gguf_type_name(tensor.type) + ", which Bittern does not read",
                   "it reads F32, F16, BF16, Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, Q4_K, Q5_K, Q6_K, IQ4_NL and MXFP4");
     }
     std::int64_t rows = 1;

@@ -43,7 +43,8 @@ template <class Rows>
 std::optional<std::string> look_up(const Rows& rows, std::string_view architecture, std::string_view name, Side from,
                                    Side to) {
   for (const Row& row : rows) {
-    if (row.*from == name && (row.architecture.empty() || row.architecture == architecture)) return std::string(row.*to);
+    if (row.*from == name && (row.architecture.empty() || row.architecture == architecture))
+      return std::string(row.*to);
   }
   return std::nullopt;
 }

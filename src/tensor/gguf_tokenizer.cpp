@@ -28,8 +28,7 @@ Json byte_level(bool with_gpt2_regex) {
 }
 
 Json by_regex(const char* regex) {
-  const Json split = {
-      {"type", "Split"}, {"pattern", {{"Regex", regex}}}, {"behavior", "Isolated"}, {"invert", false}};
+  const Json split = {{"type", "Split"}, {"pattern", {{"Regex", regex}}}, {"behavior", "Isolated"}, {"invert", false}};
   return {{"type", "Sequence"}, {"pretokenizers", {split, byte_level(false)}}};
 }
 
@@ -103,7 +102,8 @@ Vocabulary read_vocabulary(const GgufMetadata& metadata) {
   if (size > kMaxVocab) damaged(metadata, "has " + std::to_string(size) + " tokens");
   if (vocabulary.types.empty()) vocabulary.types.assign(size, static_cast<std::int64_t>(GgufTokenType::normal));
   if (vocabulary.types.size() != size) {
-    damaged(metadata, "has " + std::to_string(size) + " tokens, but " + std::to_string(vocabulary.types.size()) + " types");
+    damaged(metadata,
+            "has " + std::to_string(size) + " tokens, but " + std::to_string(vocabulary.types.size()) + " types");
   }
   for (const std::string_view token : vocabulary.tokens) {
     if (!utf8_is_valid(token)) damaged(metadata, "token " + quote_name(token) + " is not valid UTF-8");

@@ -13,7 +13,14 @@
 namespace bittern {
 
 /// Kinds of tokens, by their number in tokenizer.ggml.token_type.
-enum class GgufTokenType : std::int32_t { normal = 1, unknown = 2, control = 3, user_defined = 4, unused = 5, byte = 6 };
+enum class GgufTokenType : std::int32_t {
+  normal = 1,
+  unknown = 2,
+  control = 3,
+  user_defined = 4,
+  unused = 5,
+  byte = 6
+};
 
 /// tokenizer.json. Error(unsupported) names the kind of tokenizer or the way of cutting that Bittern lacks,
 /// Error(invalid_checkpoint) lists that do not fit together.
