@@ -29,19 +29,45 @@ struct LinearCase {
 struct WeightCase {
   Format format;
   bool f16_scales = true;  // grouped: scales that f16 holds exactly, as checkpoints store them
+  Weight::Shift shift = Weight::Shift::zeros;
+  bool reordered = false;  // grouped: columns in another order than the inputs
 
   std::string name() const {
     if (format.kind == FormatKind::dense) return format.name();
-    return "int4_g" + (format.group_size < 0 ? "all" : std::to_string(format.group_size)) +
-           (f16_scales ? "" : "_f32scales");
+    const std::string codes = format.codes == Codes::integer ? "int" + std::to_string(format.bits)
+                                                             : std::string(codes_name(format.codes));
+    return codes + "_g" + (format.group_size < 0 ? "all" : std::to_string(format.group_size)) +
+           (f16_scales ? "" : "_f32scales") + (shift == Weight::Shift::offsets ? "_offsets" : "") +
+           (reordered ? "_reordered" : "") + (format.int8_activations ? "_a8" : "");
   }
 };
 
 inline std::vector<WeightCase> weight_cases() {
-  return {{Format::dense(DType::f32)}, {Format::dense(DType::f16)}, {Format::dense(DType::bf16)},
-          {Format::int4(32)},          {Format::int4(64), false},   {Format::int4(128)},
-          {Format::int4(-1)},          {Format::int4(20)},  // groups that end inside a byte boundary of any kernel
-          {Format::int4(7), false}};                        // odd groups: a group begins in a high nibble
+  constexpr Weight::Shift kOffsets = Weight::Shift::offsets;
+  return {{Format::dense(DType::f32)},
+          {Format::dense(DType::f16)},
+          {Format::dense(DType::bf16)},
+          {Format::int4(32)},
+          {Format::int4(64), false},
+          {Format::int4(128)},
+          {Format::int4(-1)},
+          {Format::int4(20)},        // groups that end inside a byte boundary of any kernel
+          {Format::int4(7), false},  // odd groups: a group begins in a high nibble
+          {Format::int4(32), true, Weight::Shift::zeros, true},
+          {Format::int4(32), true, kOffsets},
+          {Format::grouped(2, 16)},
+          {Format::grouped(3, 64), false},
+          {Format::grouped(5, 32), true, kOffsets},
+          {Format::grouped(6, 16)},
+          {Format::grouped(8, -1)},
+          {Format::grouped(8, 32), false},
+          {Format::grouped(8, 300), true},  // longer than a panel
+          {Format::grouped(8, 64), false, Weight::Shift::zeros, true},
+          {Format::grouped(8, 3)},
+          {Format::grouped(4, 32, Codes::e2m1), false},
+          {Format::grouped(4, 32, Codes::iq4_nl)},
+          {Format::grouped(8, 128, Codes::e4m3)},
+          {Format::grouped(8, -1, Codes::e4m3), false}};
 }
 
 inline std::vector<LinearCase> linear_cases() {

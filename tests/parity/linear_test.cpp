@@ -50,10 +50,18 @@ struct LinearProblem {
 // What the kernel does to activations before it multiplies.
 enum class Rounding { none, bf16, int8 };
 
-// The bf16 dot product kernel takes bf16 and int4 weights; it and the int8 kernel run only when asked for.
+// Groups that a backend keeps as nibbles with integer zeros or real offsets.
+bool is_w4(const Weight& weight) {
+  const Format& f = weight.format;
+  if (f.kind != FormatKind::grouped || f.codes != Codes::integer || f.bits > 4) return false;
+  return f.group_size % 8 == 0 || weight.groups() == 1;
+}
+
+// The bf16 dot product kernel takes bf16 and 4-bit weights; the int8 kernel 4-bit weights with zeros. They run only when
+// asked for.
 Rounding rounding_of(const std::string& kernel, const Weight& weight) {
-  if (kernel.starts_with("int8dot") && weight.format.kind == FormatKind::grouped) return Rounding::int8;
-  const bool takes = weight.format.kind == FormatKind::grouped || weight.format.dtype == DType::bf16;
+  if (kernel.starts_with("int8dot") && is_w4(weight) && weight.offsets.rank == 0) return Rounding::int8;
+  const bool takes = is_w4(weight) || weight.format == Format::dense(DType::bf16);
   return kernel.starts_with("bf16dot") && takes ? Rounding::bf16 : Rounding::none;
 }
 

@@ -95,24 +95,38 @@ inline Weight random_dense(DType dtype, std::int64_t out, std::int64_t in, Rando
   return w;
 }
 
-inline Weight random_int4(std::int64_t group, bool f16_scales, std::int64_t out, std::int64_t in, Random& random) {
-  Weight w = Weight::allocate("weight", Format::int4(group < 0 ? in : group), out, in);
+/// Any code but the two NaN codes of e4m3.
+inline std::uint8_t random_code(const Format& format, Random& random) {
+  const auto q = static_cast<std::uint8_t>(random.below(1 << format.bits));
+  return format.codes == Codes::e4m3 && (q & 0x7f) == 0x7f ? std::uint8_t{0x7e} : q;
+}
+
+inline void shuffle_inputs(Weight& w, Random& random) {
+  std::int32_t* order = w.allocate_input_order();
+  std::iota(order, order + w.in, 0);
+  for (std::int64_t i = w.in - 1; i > 0; --i) std::swap(order[i], order[random.below(static_cast<int>(i + 1))]);
+}
+
+inline Weight random_grouped(const WeightCase& kind, std::int64_t out, std::int64_t in, Random& random) {
+  Format format = kind.format;
+  if (format.group_size < 0) format.group_size = in;
+  Weight w = Weight::allocate("weight", format, out, in, kind.shift);
   for (std::int64_t n = 0; n < out; ++n) {
-    for (std::int64_t i = 0; i < in; ++i) {
-      w.data.row<std::uint8_t>(n)[i / 2] |= static_cast<std::uint8_t>(random.below(16) << (4 * (i % 2)));
-    }
+    for (std::int64_t i = 0; i < in; ++i) w.set_code(n, i, random_code(format, random));
     for (std::int64_t g = 0; g < w.groups(); ++g) {
       const float scale = 0.01f + 0.2f * random.uniform();
-      w.scales.row<float>(n)[g] = f16_scales ? to_f32(to_f16(scale)) : scale;
-      w.zeros.row<std::uint8_t>(n)[g] = static_cast<std::uint8_t>(random.below(16));
+      w.scales.row<float>(n)[g] = kind.f16_scales ? to_f32(to_f16(scale)) : scale;
+      if (w.zeros.rank) w.zeros.row<std::uint8_t>(n)[g] = static_cast<std::uint8_t>(random.below(1 << format.bits));
+      if (w.offsets.rank) w.offsets.row<float>(n)[g] = random.normal();
     }
   }
+  if (kind.reordered) shuffle_inputs(w, random);
   return w;
 }
 
 inline Weight random_weight(const WeightCase& kind, std::int64_t out, std::int64_t in, Random& random) {
   if (kind.format.kind == FormatKind::dense) return random_dense(kind.format.dtype, out, in, random);
-  return random_int4(kind.format.group_size, kind.f16_scales, out, in, random);
+  return random_grouped(kind, out, in, random);
 }
 
 /// The arrays of one step over paged sequences. Blocks of the sequences are interleaved and in descending order, so

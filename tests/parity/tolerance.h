@@ -20,14 +20,23 @@ inline double linear_tolerance(double x_norm, double w_norm, std::int64_t inputs
   return kSlack * kEps * std::sqrt(static_cast<double>(inputs)) * x_norm * w_norm + 1e-30;
 }
 
-/// 2-norm of what a kernel sums for output `n`. An int4 kernel may sum s(q-c)x and s(c-z)x apart, for any c of 0..15,
-/// so each of its weights counts with the largest such product instead of its own, much smaller value.
+/// The size of what a kernel may sum for one weight of a group. Integer codes of b bits may be summed as s(q-c)x and
+/// s(c-z)x apart, for any c of 0..2^b-1, or as sqx and offset x, so each counts with the largest such product instead of
+/// its own, much smaller value. Other codes are summed as they are.
+inline double summed_value(const Weight& w, const Weight& decoded, std::int64_t n, std::int64_t i) {
+  if (w.format.kind == FormatKind::dense) return decoded.data.row<float>(n)[i];
+  const std::int64_t g = i / w.format.group_size;
+  const double scale = w.scales.row<float>(n)[g];
+  if (w.format.codes != Codes::integer) return scale * code_value(w.format.codes, w.code(n, i));
+  const double offset = w.offsets.rank != 0 ? std::abs(w.offsets.row<float>(n)[g]) : 0;
+  return scale * (1 << w.format.bits) + offset;
+}
+
+/// 2-norm of that over output `n`.
 inline double summed_norm(const Weight& w, const Weight& decoded, std::int64_t n) {
   double sum = 0;
   for (std::int64_t i = 0; i < w.in; ++i) {
-    const bool grouped = w.format.kind == FormatKind::grouped;
-    const double value =
-        grouped ? 16.0 * w.scales.row<float>(n)[i / w.format.group_size] : decoded.data.row<float>(n)[i];
+    const double value = summed_value(w, decoded, n, i);
     sum += value * value;
   }
   return std::sqrt(sum);
@@ -44,7 +53,8 @@ inline double int8_rounding(const Weight& w, const Weight& decoded, std::int64_t
   for (std::int64_t begin = 0; begin < w.in; begin += w.format.group_size) {
     const std::int64_t end = std::min(w.in, begin + w.format.group_size);
     double x_max = 0, w_squares = 0;
-    for (std::int64_t i = begin; i < end; ++i) {
+    for (std::int64_t column = begin; column < end; ++column) {
+      const std::int64_t i = w.input_order.rank != 0 ? w.input_order.as<std::int32_t>()[column] : column;
       x_max = std::max(x_max, std::abs(static_cast<double>(x[i])));
       w_squares += static_cast<double>(decoded.data.row<float>(n)[i]) * decoded.data.row<float>(n)[i];
     }

@@ -20,9 +20,9 @@ constexpr Index kNeverChosen = kAnyRows;
 constexpr Index kBf16DotMinRows = 16;
 constexpr Index kDirectMaxRows = 8;  // from here on a panel, decoded once, is faster (docs/performance.md)
 
-bool any_kind(TileKind) { return true; }
-bool w4_alone(TileKind kind) { return kind == TileKind::w4; }
-bool bf16_or_w4(TileKind kind) { return kind == TileKind::bf16 || kind == TileKind::w4; }
+bool any_kind(const Packing&) { return true; }
+bool w4_with_zeros(const Packing& p) { return p.kind == TileKind::w4 && !p.offsets; }
+bool bf16_or_w4(const Packing& p) { return p.kind == TileKind::bf16 || p.kind == TileKind::w4; }
 
 Index divide_up(Index a, Index b) { return (a + b - 1) / b; }
 
@@ -66,7 +66,7 @@ void LinearRunner::add_optional_kernels(IsaLevel isa, const std::string& compute
                     {"bf16dot_avx512bf16", bf16_or_w4, false, from, kAnyRows, &LinearRunner::run_bf16dot});
   }
   if (int8) {
-    kernels_.insert(kernels_.begin(), {"int8dot_avx512vnni", w4_alone, true, 1, kAnyRows, &LinearRunner::run_int8dot});
+    kernels_.insert(kernels_.begin(), {"int8dot_avx512vnni", w4_with_zeros, true, 1, kAnyRows, &LinearRunner::run_int8dot});
   }
 #endif
 }
@@ -87,11 +87,11 @@ void LinearRunner::pin_kernel(const std::string& pin) {
   }
 }
 
-const LinearRunner::Kernel& LinearRunner::choose(TileKind kind, Index rows) const {
-  if (pinned_ != nullptr && pinned_->supports(kind)) return *pinned_;
+const LinearRunner::Kernel& LinearRunner::choose(const Packing& packing, Index rows) const {
+  if (pinned_ != nullptr && pinned_->supports(packing)) return *pinned_;
   for (const Kernel& kernel : kernels_) {
     if (deterministic_ && !kernel.exact) continue;
-    if (kernel.supports(kind) && rows >= kernel.min_rows && rows <= kernel.max_rows) return kernel;
+    if (kernel.supports(packing) && rows >= kernel.min_rows && rows <= kernel.max_rows) return kernel;
   }
   return kernels_.back();
 }
@@ -99,33 +99,52 @@ const LinearRunner::Kernel& LinearRunner::choose(TileKind kind, Index rows) cons
 void LinearRunner::run(const LinearCall& call) {
   if (call.rows == 0) return;
   BITTERN_CHECK(call.w->tiled(), "linear over a table that was prepared for embed alone");
-  (this->*choose(call.w->kind(), call.rows).run)(call);
+  (this->*choose(call.w->packing(), call.rows).run)(call);
 }
 
 std::vector<KernelChoice> LinearRunner::choices() const {
-  constexpr std::pair<TileKind, const char*> kKinds[] = {
-      {TileKind::f32, "f32"}, {TileKind::bf16, "bf16"}, {TileKind::f16, "f16"}, {TileKind::w4, "int4"}};
+  constexpr std::pair<Packing, const char*> kKinds[] = {
+      {{TileKind::f32}, "f32"},   {{TileKind::bf16}, "bf16"},         {{TileKind::f16}, "f16"},
+      {{TileKind::w4}, "int4"},   {{TileKind::w4, true}, "int4 with offsets"}, {{TileKind::t4}, "e2m1 or iq4_nl"},
+      {{TileKind::w8}, "int8"}, {{TileKind::e4m3}, "e4m3"}};
   std::vector<KernelChoice> result;
-  for (const auto& [kind, name] : kKinds) {
-    const Kernel& one = choose(kind, 1);
-    const Kernel& many = choose(kind, 512);
+  for (const auto& [packing, name] : kKinds) {
+    const Kernel& one = choose(packing, 1);
+    const Kernel& many = choose(packing, 512);
     result.push_back({std::string("linear ") + name + " decode", one.name});
     result.push_back({std::string("linear ") + name + " prefill", many.name});
   }
   return result;
 }
 
-// Kernels read x in whole steps; when a row ends inside one, the rows are copied with zeros behind them.
+/// The rows of x with their columns in the weight's order, and zeros from their end to `stride`.
+void LinearRunner::copy_x(const LinearCall& call, Index stride, float* to) {
+  const std::vector<std::int32_t>& order = call.w->input_order();
+  const Index in = call.w->in();
+  const auto rows = [&](Index begin, Index end, int) {
+    for (Index r = begin; r < end; ++r) {
+      const float* x = call.x + r * call.x_stride;
+      float* row = to + r * stride;
+      if (order.empty()) {
+        std::memcpy(row, x, static_cast<std::size_t>(in) * sizeof(float));
+      } else {
+        for (Index j = 0; j < in; ++j) row[j] = x[order[static_cast<std::size_t>(j)]];
+      }
+      std::fill(row + in, row + stride, 0.0f);
+    }
+  };
+  if (call.rows < 16) return rows(0, call.rows, 0);
+  pool_.parallel_ranges(call.rows, 1, rows);
+}
+
+// Kernels read x in whole steps and in the order of the weight's columns; where that is not how it lies, it is copied.
 const float* LinearRunner::padded_x(const LinearCall& call, Index& stride) {
   const Index in = call.w->in(), step = call.w->step_inputs();
   stride = call.x_stride;
-  if (in % step == 0) return call.x;
+  if (in % step == 0 && call.w->input_order().empty()) return call.x;
   stride = divide_up(in, step) * step;
   float* copy = x_.get<float>(static_cast<std::size_t>(call.rows * stride));
-  for (Index r = 0; r < call.rows; ++r) {
-    std::memcpy(copy + r * stride, call.x + r * call.x_stride, static_cast<std::size_t>(in) * sizeof(float));
-    std::fill(copy + r * stride + in, copy + (r + 1) * stride, 0.0f);
-  }
+  copy_x(call, stride, copy);
   return copy;
 }
 
@@ -154,10 +173,12 @@ LinearArgs LinearRunner::arguments(const LinearCall& call) {
   args.outputs = w.out();
   args.group = w.group();
   args.groups = w.groups();
-  args.scales_f16 = w.scales_f16();
+  args.header = w.header();
+  args.center = w.center();
+  args.table = w.table();
   args.row_end = call.rows;
   args.tile_end = w.tile_count();
-  if (w.kind() == TileKind::w4) sum_groups(call, args);
+  if (w.grouped()) sum_groups(call, args);
   return args;
 }
 
@@ -166,7 +187,7 @@ void LinearRunner::run_direct(const LinearCall& call) {
   const LinearFn kernel = table_.linear.direct[static_cast<int>(call.w->kind())];
   // Small units let both ends of a short weight finish together; a unit still holds all streams of the kernel.
   const Index unit =
-      call.w->kind() == TileKind::w4 ? std::max(1, table_.linear.direct_tiles / 2) : table_.linear.direct_tiles;
+      call.w->grouped() ? std::max(1, table_.linear.direct_tiles / 2) : table_.linear.direct_tiles;
   pool_.parallel_for(static_cast<int>(divide_up(args.tile_end, unit)), [&](int task, int) {
     LinearArgs part = args;
     part.tile_begin = task * unit;

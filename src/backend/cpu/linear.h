@@ -37,14 +37,15 @@ class LinearRunner {
  private:
   struct Kernel {
     std::string name;
-    bool (*supports)(TileKind kind);
+    bool (*supports)(const Packing& packing);
     bool exact;                // a row's bits do not depend on the other rows
     Index min_rows, max_rows;  // where it is the best choice; a pin ignores this
     void (LinearRunner::*run)(const LinearCall&);
   };
 
-  const Kernel& choose(TileKind kind, Index rows) const;
+  const Kernel& choose(const Packing& packing, Index rows) const;
   LinearArgs arguments(const LinearCall& call);
+  void copy_x(const LinearCall& call, Index stride, float* to);
   const float* padded_x(const LinearCall& call, Index& stride);
   void sum_groups(const LinearCall& call, LinearArgs& args);
   void run_direct(const LinearCall& call);

@@ -15,8 +15,33 @@ namespace {
 
 Index round_up(Index value, Index multiple) { return (value + multiple - 1) / multiple * multiple; }
 
+/// e4m3 tiles decode to 1/256 of the number, so their scales are that much larger.
+constexpr float kE4m3Factor = 256.0f;
+
+bool has_nan_code(const Weight& weight) {
+  for (Index row = 0; row < weight.out; ++row) {
+    const std::uint8_t* codes = weight.data.row<std::uint8_t>(row);
+    if (std::any_of(codes, codes + weight.in, [](std::uint8_t q) { return (q & 0x7f) == 0x7f; })) return true;
+  }
+  return false;
+}
+
+/// The tiles a grouped weight fits, or f32 when it fits none.
+TileKind grouped_kind(const Weight& weight) {
+  const Format& f = weight.format;
+  const auto starts_on = [&](Index step) { return f.group_size % step == 0 || weight.groups() == 1; };
+  switch (f.codes) {
+    case Codes::e2m1:
+    case Codes::iq4_nl: return starts_on(8) ? TileKind::t4 : TileKind::f32;
+    case Codes::e4m3: return starts_on(4) && !has_nan_code(weight) ? TileKind::e4m3 : TileKind::f32;
+    case Codes::integer: break;
+  }
+  if (f.bits <= 4 && starts_on(8)) return TileKind::w4;
+  return starts_on(4) ? TileKind::w8 : TileKind::f32;
+}
+
 TileKind kind_of(const Weight& weight) {
-  if (weight.format.kind == FormatKind::grouped) return TileKind::w4;
+  if (weight.format.kind == FormatKind::grouped) return grouped_kind(weight);
   switch (weight.format.dtype) {
     case DType::f32: return TileKind::f32;
     case DType::f16: return TileKind::f16;
@@ -27,16 +52,13 @@ TileKind kind_of(const Weight& weight) {
   }
 }
 
-bool fits_w4_tiles(const Weight& weight) {
-  const Format& format = weight.format;
-  if (format.bits > 4 || format.codes != Codes::integer || weight.zeros.rank == 0) return false;
-  return weight.input_order.rank == 0 && (format.group_size % 8 == 0 || weight.groups() == 1);
-}
+bool is_grouped(TileKind kind) { return kind >= TileKind::w4; }
 
-bool all_scales_fit_f16(const Weight& weight) {
+bool all_scales_fit_f16(const Weight& weight, float factor) {
   for (Index row = 0; row < weight.out; ++row) {
     const float* scales = weight.scales.row<float>(row);
-    if (!std::all_of(scales, scales + weight.groups(), [](float s) { return to_f32(to_f16(s)) == s; })) return false;
+    const auto fits = [factor](float s) { return to_f32(to_f16(s * factor)) == s * factor; };
+    if (!std::all_of(scales, scales + weight.groups(), fits)) return false;
   }
   return true;
 }
@@ -52,12 +74,13 @@ void scatter_row(const T* row, Index in, TileKind kind, Index lane, T* tile) {
   for (Index k = 0; k < in; ++k) tile[dense_offset(kind, k, lane)] = row[k];
 }
 
-/// Eight nibbles from input k of a row of packed int4, as q - 8 in two's complement; zeros past `in`.
-std::uint32_t nibbles_at(const std::uint8_t* row, Index k, Index in) {
+/// Eight nibbles from input k of a row of packed 4-bit codes; zeros past `end`. `flip` turns q into q - 8 in two's
+/// complement.
+std::uint32_t nibbles_at(const std::uint8_t* row, Index k, Index end, std::uint32_t flip) {
   std::uint32_t word = 0;
-  std::memcpy(&word, row + k / 2, static_cast<std::size_t>(std::min<Index>(4, (in - k + 1) / 2)));
-  word ^= 0x88888888u;
-  return in - k >= 8 ? word : word & ((1u << (4 * (in - k))) - 1u);
+  std::memcpy(&word, row + k / 2, static_cast<std::size_t>(std::min<Index>(4, (end - k + 1) / 2)));
+  word ^= flip;
+  return end - k >= 8 ? word : word & ((1u << (4 * (end - k))) - 1u);
 }
 
 }  // namespace
@@ -68,11 +91,8 @@ CpuWeight::CpuWeight(const Weight& weight, bool tiled)
 std::unique_ptr<CpuWeight> CpuWeight::tiles(const Weight& weight, ThreadPool& pool) {
   std::unique_ptr<CpuWeight> packed(new CpuWeight(weight, true));
   Weight decoded;
-  const bool decode = packed->kind_ == TileKind::w4 && !fits_w4_tiles(weight);
-  if (decode) {
-    decoded = to_f32(weight);
-    packed->kind_ = TileKind::f32;
-  }
+  const bool decode = weight.format.kind == FormatKind::grouped && !is_grouped(packed->kind_);
+  if (decode) decoded = to_f32(weight);
   const Weight& source = decode ? decoded : weight;
   packed->plan_tiles(source);
   pool.parallel_ranges(packed->tile_count(), 1, [&](Index begin, Index end, int) {
@@ -101,27 +121,46 @@ Index CpuWeight::step_inputs() const {
     case TileKind::f32: return 1;
     case TileKind::bf16:
     case TileKind::f16: return 2;
-    case TileKind::w4: return 8;
+    case TileKind::w4:
+    case TileKind::t4: return 8;
+    case TileKind::w8:
+    case TileKind::e4m3: return 4;
   }
   BITTERN_CHECK(false, "TileKind {}", static_cast<int>(kind_));
 }
 
 void CpuWeight::plan_tiles(const Weight& weight) {
-  if (kind_ == TileKind::w4) {
-    group_ = std::min(weight.format.group_size, round_up(in(), 8));
-    groups_ = weight.groups();
-    scales_f16_ = all_scales_fit_f16(weight);
-    const Index header = scales_f16_ ? kW4HeaderF16 : kW4HeaderF32;
-    tile_bytes_ = groups_ * header + (in() + 7) / 8 * kStepBytes;
+  const Index steps = (in() + step_inputs() - 1) / step_inputs();
+  if (is_grouped(kind_)) {
+    plan_groups(weight);
+    tile_bytes_ = groups_ * header_size() + steps * kStepBytes;
   } else {
-    tile_bytes_ = (in() + step_inputs() - 1) / step_inputs() * kStepBytes;
+    tile_bytes_ = steps * kStepBytes;
   }
   memory_ = AlignedBuffer(static_cast<std::size_t>(tile_count() * tile_bytes_), AlignedBuffer::Pages::huge);
 }
 
+void CpuWeight::plan_groups(const Weight& weight) {
+  const Format& f = weight.format;
+  group_ = std::min(f.group_size, round_up(in(), step_inputs()));
+  groups_ = weight.groups();
+  const bool f16 = weight.offsets.rank == 0 && all_scales_fit_f16(weight, kind_ == TileKind::e4m3 ? kE4m3Factor : 1);
+  header_ = weight.offsets.rank != 0 ? GroupHeader::f32_offsets : f16 ? GroupHeader::f16_zeros : GroupHeader::f32_zeros;
+  if (kind_ == TileKind::w4) center_ = 8;
+  if (kind_ == TileKind::w8) center_ = 1 << (f.bits - 1);
+  for (int q = 0; q < 16 && kind_ == TileKind::t4; ++q) {
+    table_[static_cast<std::size_t>(q)] = code_value(f.codes, static_cast<std::uint8_t>(q));
+  }
+  if (weight.input_order.rank == 0) return;
+  const std::int32_t* order = weight.input_order.as<std::int32_t>();
+  input_order_.assign(order, order + in());
+  BITTERN_CHECK(std::all_of(order, order + in(), [this](std::int32_t i) { return i >= 0 && i < in(); }),
+                "{} has an input order beyond its inputs", weight.name);
+}
+
 void CpuWeight::pack_tile(const Weight& weight, Index tile) {
-  if (kind_ == TileKind::w4) {
-    pack_w4_tile(weight, tile);
+  if (is_grouped(kind_)) {
+    pack_grouped_tile(weight, tile);
   } else {
     pack_dense_tile(weight, tile);
   }
@@ -140,39 +179,50 @@ void CpuWeight::pack_dense_tile(const Weight& weight, Index tile) {
   }
 }
 
-void CpuWeight::pack_w4_header(const Weight& weight, Index tile, Index g, std::uint8_t* header) {
-  const Index first = tile * kTileOutputs, lanes = std::min<Index>(kTileOutputs, out() - first);
-  std::uint8_t* zeros = header + (scales_f16_ ? 32 : 64);
-  for (Index lane = 0; lane < lanes; ++lane) {
-    const float scale = weight.scales.row<float>(first + lane)[g];
-    if (scales_f16_) {
-      reinterpret_cast<std::uint16_t*>(header)[lane] = to_f16(scale).bits;
-    } else {
-      reinterpret_cast<float*>(header)[lane] = scale;
-    }
-    zeros[lane] = weight.zeros.row<std::uint8_t>(first + lane)[g];
+void CpuWeight::pack_header(const Weight& weight, Index row, Index lane, Index g, std::uint8_t* header) const {
+  const float scale = weight.scales.row<float>(row)[g] * (kind_ == TileKind::e4m3 ? kE4m3Factor : 1.0f);
+  if (header_ == GroupHeader::f16_zeros) {
+    reinterpret_cast<std::uint16_t*>(header)[lane] = to_f16(scale).bits;
+  } else {
+    reinterpret_cast<float*>(header)[lane] = scale;
+  }
+  if (header_ == GroupHeader::f32_offsets) {
+    reinterpret_cast<float*>(header + 64)[lane] = weight.offsets.row<float>(row)[g];
+  } else if (weight.zeros.rank != 0) {
+    header[(header_ == GroupHeader::f16_zeros ? 32 : 64) + lane] = weight.zeros.row<std::uint8_t>(row)[g];
   }
 }
 
-void CpuWeight::pack_w4_tile(const Weight& weight, Index tile) {
+/// Codes [k, end) of one row into their lane of a step, at most a step of them.
+void CpuWeight::pack_step(const Weight& weight, Index row, Index lane, Index k, Index end, std::uint8_t* step) const {
+  if (kind_ == TileKind::w4 || kind_ == TileKind::t4) {
+    const std::uint32_t flip = kind_ == TileKind::w4 ? 0x88888888u : 0;
+    const std::uint32_t word = nibbles_at(weight.data.row<std::uint8_t>(row), k, end, flip);
+    std::memcpy(step + 4 * lane, &word, 4);
+    return;
+  }
+  for (Index j = 0; j < std::min<Index>(4, end - k); ++j) {
+    const std::uint8_t stored = static_cast<std::uint8_t>(weight.code(row, k + j) - center_);
+    step[kind_ == TileKind::w8 ? 4 * lane + j : kTileOutputs * j + lane] = stored;
+  }
+}
+
+void CpuWeight::pack_grouped_tile(const Weight& weight, Index tile) {
   std::uint8_t* to = reinterpret_cast<std::uint8_t*>(memory_.data()) + tile * tile_bytes_;
   const Index first = tile * kTileOutputs, lanes = std::min<Index>(kTileOutputs, out() - first);
   for (Index g = 0; g < groups_; ++g) {
-    pack_w4_header(weight, tile, g, to);
-    to += scales_f16_ ? kW4HeaderF16 : kW4HeaderF32;
+    for (Index lane = 0; lane < lanes; ++lane) pack_header(weight, first + lane, lane, g, to);
+    to += header_size();
     const Index end = std::min(in(), (g + 1) * group_);
-    for (Index k = g * group_; k < end; k += 8, to += kStepBytes) {
-      for (Index lane = 0; lane < lanes; ++lane) {
-        const std::uint32_t word = nibbles_at(weight.data.row<std::uint8_t>(first + lane), k, end);
-        std::memcpy(to + 4 * lane, &word, 4);
-      }
+    for (Index k = g * group_; k < end; k += step_inputs(), to += kStepBytes) {
+      for (Index lane = 0; lane < lanes; ++lane) pack_step(weight, first + lane, lane, k, end, to);
     }
   }
 }
 
 void CpuWeight::decode_row(Index row, float* out) const {
   BITTERN_CHECK(row >= 0 && row < this->out(), "row {} of {}", row, this->out());
-  if (tiled_) return kind_ == TileKind::w4 ? decode_w4_row(row, out) : decode_tile_row(row, out);
+  if (tiled_) return is_grouped(kind_) ? decode_grouped_row(row, out) : decode_tile_row(row, out);
   const std::size_t row_bytes = static_cast<std::size_t>(in()) * dtype_size(format().dtype);
   convert_to_f32(memory_.data() + static_cast<std::size_t>(row) * row_bytes, format().dtype, in(), out);
 }
@@ -190,22 +240,46 @@ void CpuWeight::decode_tile_row(Index row, float* out) const {
   }
 }
 
-void CpuWeight::decode_w4_row(Index row, float* out) const {
+int CpuWeight::stored_code(const std::uint8_t* step, Index lane, Index j) const {
+  switch (kind_) {
+    case TileKind::w8: return static_cast<std::int8_t>(step[4 * lane + j]);
+    case TileKind::e4m3: return step[kTileOutputs * j + lane];
+    default: break;
+  }
+  std::uint32_t word;
+  std::memcpy(&word, step + 4 * lane, 4);
+  const int nibble = static_cast<int>((word >> (4 * j)) & 15u);
+  return kind_ == TileKind::w4 ? (nibble ^ 8) - 8 : nibble;
+}
+
+/// The same operations, in the same order, as to_f32 does, so that embed gives the same bits.
+float CpuWeight::decode_code(int stored, const std::uint8_t* header, Index lane) const {
+  const float scale = header_ == GroupHeader::f16_zeros ? to_f32(F16{reinterpret_cast<const std::uint16_t*>(header)[lane]})
+                                                        : reinterpret_cast<const float*>(header)[lane];
+  if (kind_ == TileKind::t4) return table_[static_cast<std::size_t>(stored)] * scale;
+  if (kind_ == TileKind::e4m3) {
+    return code_value(Codes::e4m3, static_cast<std::uint8_t>(stored)) * (scale / kE4m3Factor);
+  }
+  const int q = stored + center_;
+  if (header_ == GroupHeader::f32_offsets) {
+    return static_cast<float>(q) * scale + reinterpret_cast<const float*>(header + 64)[lane];
+  }
+  return static_cast<float>(q - header[(header_ == GroupHeader::f16_zeros ? 32 : 64) + lane]) * scale;
+}
+
+void CpuWeight::decode_grouped_row(Index row, float* out) const {
   const std::uint8_t* from = data() + row / kTileOutputs * tile_bytes_;
-  const Index lane = row % kTileOutputs;
+  const Index lane = row % kTileOutputs, step = step_inputs();
   for (Index g = 0; g < groups_; ++g) {
-    const float scale = scales_f16_ ? to_f32(F16{reinterpret_cast<const std::uint16_t*>(from)[lane]})
-                                    : reinterpret_cast<const float*>(from)[lane];
-    const int zero = from[(scales_f16_ ? 32 : 64) + lane];
-    from += scales_f16_ ? kW4HeaderF16 : kW4HeaderF32;
+    const std::uint8_t* header = from;
+    from += header_size();
     const Index end = std::min(in(), (g + 1) * group_);
     for (Index k = g * group_; k < end; ++k) {
-      std::uint32_t word;
-      std::memcpy(&word, from + (k - g * group_) / 8 * kStepBytes + 4 * lane, 4);
-      const int code = static_cast<int>(((word >> (4 * (k % 8))) & 15u) ^ 8u);
-      out[k] = static_cast<float>(code - zero) * scale;
+      const Index in_group = k - g * group_;
+      const int stored = stored_code(from + in_group / step * kStepBytes, lane, in_group % step);
+      out[input_order_.empty() ? k : input_order_[static_cast<std::size_t>(k)]] = decode_code(stored, header, lane);
     }
-    from += (end - g * group_ + 7) / 8 * kStepBytes;
+    from += (end - g * group_ + step - 1) / step * kStepBytes;
   }
 }
 

@@ -3,6 +3,9 @@
 // A tied table is packed once, in tiles, and embed gathers its rows out of them.
 #pragma once
 
+#include <array>
+#include <vector>
+
 #include "backend/backend.h"
 #include "backend/cpu/kernels/kernels.h"
 #include "base/buffer.h"
@@ -10,10 +13,18 @@
 
 namespace bittern::cpu {
 
+/// What the choice of a kernel depends on.
+struct Packing {
+  TileKind kind;
+  bool offsets = false;  // grouped: real offsets in place of zeros
+};
+
 class CpuWeight final : public PackedWeight {
  public:
-  /// Packs in tiles, in parallel. 4-bit groups whose size is not a multiple of 8 inputs do not fit tiles and are
-  /// decoded to f32, which costs memory but no accuracy. Error(unsupported) names an element type that is not a float.
+  /// Packs in tiles, in parallel. Groups start on a step of their tiles, so a group size must be a multiple of 8 for
+  /// nibbles and of 4 for bytes; others (and e4m3 with NaN codes) are decoded to f32, which costs memory but no
+  /// accuracy. Columns keep their order: of a weight with an input_order the caller gathers x by input_order().
+  /// Error(unsupported) names an element type that is not a float.
   static std::unique_ptr<CpuWeight> tiles(const Weight& weight, ThreadPool& pool);
   /// Copies the rows as they are (dense formats), for embed alone.
   static std::unique_ptr<CpuWeight> rows(const Weight& weight, ThreadPool& pool);
@@ -21,13 +32,21 @@ class CpuWeight final : public PackedWeight {
   std::int64_t bytes() const override { return static_cast<std::int64_t>(memory_.size()); }
   bool tiled() const { return tiled_; }
   TileKind kind() const { return kind_; }
+  Packing packing() const { return {kind_, header_ == GroupHeader::f32_offsets}; }
+  bool grouped() const { return kind_ >= TileKind::w4; }
   /// Tiles of sixteen outputs; lanes past the last output hold zeros.
   Index tile_count() const { return (out() + kTileOutputs - 1) / kTileOutputs; }
   Index tile_bytes() const { return tile_bytes_; }
   const std::uint8_t* data() const { return reinterpret_cast<const std::uint8_t*>(memory_.data()); }
   Index group() const { return group_; }
   Index groups() const { return groups_; }
-  bool scales_f16() const { return scales_f16_; }
+  GroupHeader header() const { return header_; }
+  /// What stored codes lack of q, see LinearArgs.
+  float center() const { return static_cast<float>(center_); }
+  /// t4: the numbers the nibbles stand for.
+  const float* table() const { return table_.data(); }
+  /// Column j multiplies input input_order()[j]; empty where that is j.
+  const std::vector<std::int32_t>& input_order() const { return input_order_; }
   /// Inputs of one step: rows of x must be readable, as zeros, up to a multiple of it.
   Index step_inputs() const;
 
@@ -37,18 +56,26 @@ class CpuWeight final : public PackedWeight {
  private:
   CpuWeight(const Weight& weight, bool tiled);
   void plan_tiles(const Weight& weight);
+  void plan_groups(const Weight& weight);
   void pack_tile(const Weight& weight, Index tile);
   void pack_dense_tile(const Weight& weight, Index tile);
-  void pack_w4_tile(const Weight& weight, Index tile);
-  void pack_w4_header(const Weight& weight, Index tile, Index g, std::uint8_t* header);
+  void pack_grouped_tile(const Weight& weight, Index tile);
+  void pack_header(const Weight& weight, Index row, Index lane, Index g, std::uint8_t* header) const;
+  void pack_step(const Weight& weight, Index row, Index lane, Index k, Index end, std::uint8_t* step) const;
+  Index header_size() const { return header_ == GroupHeader::f16_zeros ? 64 : 128; }
   void decode_tile_row(Index row, float* out) const;
-  void decode_w4_row(Index row, float* out) const;
+  void decode_grouped_row(Index row, float* out) const;
+  int stored_code(const std::uint8_t* step, Index lane, Index j) const;
+  float decode_code(int stored, const std::uint8_t* header, Index lane) const;
 
   bool tiled_;
   TileKind kind_ = TileKind::f32;
   Index tile_bytes_ = 0;
   Index group_ = 0, groups_ = 0;
-  bool scales_f16_ = false;
+  GroupHeader header_ = GroupHeader::f32_zeros;
+  int center_ = 0;
+  std::array<float, 16> table_{};
+  std::vector<std::int32_t> input_order_;
   AlignedBuffer memory_;
 };
 

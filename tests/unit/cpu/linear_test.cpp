@@ -185,6 +185,20 @@ TEST(CpuWeight, BytesStayNearTheFormat) {
   const Weight w = random_int4(128, true, 512, 1024, 8);
   // Half a byte per weight, and 64 bytes for every group of sixteen outputs.
   EXPECT_EQ(cpu->prepare(w)->bytes(), 512 * 1024 / 2 + 512 / 16 * 8 * 64);
+  // Other codes: their own width, and a header of 64 or (f32 scales, offsets) 128 bytes.
+  const auto bytes = [&](Format format, Weight::Shift shift) {
+    Weight other = Weight::allocate("test", format, 512, 1024, shift);
+    std::fill_n(other.scales.as<float>(), other.scales.size(), 0.5f);
+    if (format.group_size == 64) other.allocate_input_order();  // an order does not change the tiles
+    return cpu->prepare(other)->bytes();
+  };
+  const auto kZeros = Weight::Shift::zeros, kOffsets = Weight::Shift::offsets;
+  EXPECT_EQ(bytes(Format::grouped(8, 1024), kZeros), 512 * 1024 + 512 / 16 * 64);
+  EXPECT_EQ(bytes(Format::grouped(6, 16), kZeros), 512 * 1024 + 512 / 16 * 64 * 64);
+  EXPECT_EQ(bytes(Format::grouped(8, 64), kZeros), 512 * 1024 + 512 / 16 * 16 * 64);
+  EXPECT_EQ(bytes(Format::grouped(4, 32), kOffsets), 512 * 1024 / 2 + 512 / 16 * 32 * 128);
+  EXPECT_EQ(bytes(Format::grouped(4, 32, Codes::e2m1), kZeros), 512 * 1024 / 2 + 512 / 16 * 32 * 64);
+  EXPECT_EQ(bytes(Format::grouped(8, 128, Codes::e4m3), kZeros), 512 * 1024 + 512 / 16 * 8 * 64);
   EXPECT_EQ(cpu->prepare_table(random_dense(DType::bf16, 512, 1024, 8), true)->bytes(), 512 * 1024 * 2);
 }
 

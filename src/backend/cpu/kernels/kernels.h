@@ -16,14 +16,23 @@ enum class TileKind : std::uint8_t {
   f32,   // step = 1 input:  16 x f32
   bf16,  // step = 2 inputs: 16 x (input 2s, input 2s+1)
   f16,   // step = 2 inputs: 16 x input 2s, then 16 x input 2s+1
-  w4,    // step = 8 inputs: 16 dwords of 8 nibbles, each q - 8 in two's complement; every group opens with a header
+  // Grouped kinds: every group opens with a header (GroupHeader) and starts on a step.
+  w4,    // step = 8 inputs: 16 dwords of 8 nibbles, each q - 8 in two's complement
+  t4,    // step = 8 inputs: 16 dwords of 8 nibbles, each an index into a table of sixteen numbers
+  w8,    // step = 4 inputs: 16 dwords of 4 bytes, each q - center in two's complement
+  e4m3,  // step = 4 inputs: 16 bytes of input 4s, then 16 of each of the next three; scales are 256 times the format's
 };
+constexpr int kTileKinds = 7;
 
 constexpr int kTileOutputs = 16;
 constexpr int kStepBytes = 64;
-// A w4 header: 16 scales, then 16 zeros as u8, padded to whole 64 bytes. Scales are f16 where that loses nothing.
-constexpr int kW4HeaderF16 = 64;
-constexpr int kW4HeaderF32 = 128;
+
+/// What opens a group of sixteen outputs, padded to whole 64 bytes. Scales are f16 where that loses nothing.
+enum class GroupHeader : std::uint8_t {
+  f16_zeros,    // 16 scales as f16, 16 zeros as u8
+  f32_zeros,    // 16 scales as f32, 16 zeros as u8
+  f32_offsets,  // 16 scales, then 16 offsets, as f32
+};
 
 constexpr Index kPanelInputs = 128;   // inputs of one dequantized panel
 constexpr Index kPanelMaxRows = 256;  // rows of x one panel call may take
@@ -41,9 +50,11 @@ struct LinearArgs {
   const std::uint8_t* tiles;
   Index tile_bytes;
   Index inputs, outputs;
-  Index group, groups;          // w4
-  bool scales_f16;              // w4: which header
-  const float* group_sums;      // w4: (rows, groups) sums of x over each group
+  Index group, groups;          // grouped, as are the next four
+  GroupHeader header;
+  float center;                 // what was taken off every code: w = (stored + center - zero) * scale
+  const float* table;           // t4: sixteen numbers
+  const float* group_sums;      // (rows, groups) sums of x over each group
   const std::uint16_t* x_bf16;  // bf16 dot kernels: x rounded, rows of x_bf16_stride
   Index x_bf16_stride;
   const std::int8_t* x_int8;   // int8 kernel: (rows, inputs rounded up to 8), of every 8 the even ones, then the odd
@@ -56,8 +67,8 @@ using LinearFn = void (*)(const LinearArgs*);
 
 /// The linear kernels of one instruction set, indexed by TileKind.
 struct LinearTable {
-  LinearFn direct[4];  // reads the packing as it goes: best for a few rows
-  LinearFn panel[4];   // dequantizes a panel once and multiplies it with many rows
+  LinearFn direct[kTileKinds];  // reads the packing as it goes: best for a few rows
+  LinearFn panel[kTileKinds];   // dequantizes a panel once and multiplies it with many rows
   void (*group_sums)(const float* x, Index inputs, Index group, float* sums);
   int direct_tiles, panel_tiles;  // tiles a call takes at once: the unit in which work is split
 };

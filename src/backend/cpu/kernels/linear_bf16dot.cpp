@@ -52,8 +52,7 @@ void dot_rows(const LinearArgs& a, const PairBlock& b, Index row, float* total, 
 #pragma GCC unroll 8
     for (int t = 0; t < NT; ++t) {
       if (grouped && b.opens) {
-        const V offset = header_offsets(b.header + t * a.tile_bytes, a.scales_f16);
-        acc[m][t] = mul(offset, set1(a.group_sums[(row + m) * a.groups + b.group]));
+        acc[m][t] = open_group(a, b.header + t * a.tile_bytes, group_sum(a, row + m, b.group));
       } else {
         acc[m][t] = load(sums + (m * NT + t) * kLanes);
       }
@@ -79,8 +78,8 @@ void dot_rows(const LinearArgs& a, const PairBlock& b, Index row, float* total, 
     for (int t = 0; t < NT; ++t) {
       const Index at = (m * NT + t) * kLanes;
       if (grouped && b.closes) {
-        const V scale = header_scales(b.header + t * a.tile_bytes, a.scales_f16);
-        store(total + at, fma(scale, acc[m][t], load(total + at)));
+        store(total + at, close_group(a, b.header + t * a.tile_bytes, load(total + at), acc[m][t],
+                                      group_sum(a, row + m, b.group)));
       } else {
         store(sums + at, acc[m][t]);
       }

@@ -8,25 +8,25 @@
 namespace bittern::cpu {
 namespace {
 
-template <int MR, int NT>
+template <class Tile, int MR, int NT>
 BITTERN_INLINE void multiply_groups(V (&acc)[MR][NT], const LinearArgs& a, const std::uint8_t* w,
-                                    const float* const (&x)[MR], Index row, NibbleTable table) {
+                                    const float* const (&x)[MR], Index row, typename Tile::Table table) {
   const Index header = header_bytes(a);
   for (Index g = 0; g < a.groups; ++g) {
-    const Index k = g * a.group, steps = (smaller(a.group, a.inputs - k) + 7) / 8;
+    const Index k = g * a.group, steps = steps_of<Tile>(smaller(a.group, a.inputs - k));
     V partial[MR][NT];
 #pragma GCC unroll 8
     for (int t = 0; t < NT; ++t) {
-      const V offset = header_offsets(w + t * a.tile_bytes, a.scales_f16);
 #pragma GCC unroll 8
-      for (int m = 0; m < MR; ++m) partial[m][t] = mul(offset, set1(a.group_sums[(row + m) * a.groups + g]));
+      for (int m = 0; m < MR; ++m) partial[m][t] = open_group(a, w + t * a.tile_bytes, group_sum(a, row + m, g));
     }
-    multiply_steps<TileW4, MR, NT>(partial, w + header, a.tile_bytes, x, k, steps, table);
+    multiply_steps<Tile, MR, NT>(partial, w + header, a.tile_bytes, x, k, steps, table);
 #pragma GCC unroll 8
     for (int t = 0; t < NT; ++t) {
-      const V scale = header_scales(w + t * a.tile_bytes, a.scales_f16);
 #pragma GCC unroll 8
-      for (int m = 0; m < MR; ++m) acc[m][t] = fma(scale, partial[m][t], acc[m][t]);
+      for (int m = 0; m < MR; ++m) {
+        acc[m][t] = close_group(a, w + t * a.tile_bytes, acc[m][t], partial[m][t], group_sum(a, row + m, g));
+      }
     }
     w += header + steps * kStepBytes;
   }
@@ -44,11 +44,11 @@ void direct_block(const LinearArgs& a, Index row, Index tile) {
     for (int t = 0; t < NT; ++t) acc[m][t] = zero();
   }
   const std::uint8_t* w = a.tiles + tile * a.tile_bytes;
-  const NibbleTable table = signed_nibbles();
+  const typename Tile::Table table = Tile::table(a.table);
   if constexpr (Tile::kGrouped) {
-    multiply_groups<MR, NT>(acc, a, w, x, row, table);
+    multiply_groups<Tile, MR, NT>(acc, a, w, x, row, table);
   } else {
-    multiply_steps<Tile, MR, NT>(acc, w, a.tile_bytes, x, 0, (a.inputs + Tile::kInputs - 1) / Tile::kInputs, table);
+    multiply_steps<Tile, MR, NT>(acc, w, a.tile_bytes, x, 0, steps_of<Tile>(a.inputs), table);
   }
 #pragma GCC unroll 8
   for (int m = 0; m < MR; ++m) {
@@ -106,6 +106,9 @@ void BITTERN_ISA_NAME(fill_linear_direct)(LinearTable* table) {
   table->direct[static_cast<int>(TileKind::bf16)] = direct<TileBf16>;
   table->direct[static_cast<int>(TileKind::f16)] = direct<TileF16>;
   table->direct[static_cast<int>(TileKind::w4)] = direct<TileW4>;
+  table->direct[static_cast<int>(TileKind::t4)] = direct<TileT4>;
+  table->direct[static_cast<int>(TileKind::w8)] = direct<TileW8>;
+  table->direct[static_cast<int>(TileKind::e4m3)] = direct<TileE4m3>;
   table->group_sums = group_sums;
   table->direct_tiles = kDirectTiles;
 }

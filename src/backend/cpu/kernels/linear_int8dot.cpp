@@ -22,8 +22,8 @@ BITTERN_INLINE I broadcast_four(const std::int8_t* p) {
 }
 
 /// -zero of the sixteen outputs of a group, as integers.
-BITTERN_INLINE I negative_zeros(const std::uint8_t* header, bool f16) {
-  const __m128i bytes = _mm_loadu_si128(reinterpret_cast<const __m128i*>(header + (f16 ? 32 : 64)));
+BITTERN_INLINE I negative_zeros(const LinearArgs& a, const std::uint8_t* header) {
+  const __m128i bytes = _mm_loadu_si128(reinterpret_cast<const __m128i*>(header_zeros(a, header)));
   return _mm512_sub_epi32(_mm512_setzero_si512(), _mm512_cvtepu8_epi32(bytes));
 }
 
@@ -42,7 +42,7 @@ void int8_block(const LinearArgs& a, Index row, Index tile) {
     I even[MR][NT], odd[MR][NT];
 #pragma GCC unroll 8
     for (int t = 0; t < NT; ++t) {
-      const I zeros = negative_zeros(w + t * a.tile_bytes, a.scales_f16);
+      const I zeros = negative_zeros(a, w + t * a.tile_bytes);
 #pragma GCC unroll 8
       for (int m = 0; m < MR; ++m) {
         even[m][t] = _mm512_mullo_epi32(zeros, _mm512_set1_epi32(a.x_sums[(row + m) * a.groups + g]));
@@ -72,7 +72,7 @@ void int8_block(const LinearArgs& a, Index row, Index tile) {
     }
 #pragma GCC unroll 8
     for (int t = 0; t < NT; ++t) {
-      const V scale = header_scales(w + t * a.tile_bytes, a.scales_f16);
+      const V scale = header_scales(a, w + t * a.tile_bytes);
 #pragma GCC unroll 8
       for (int m = 0; m < MR; ++m) {
         const V sum = _mm512_cvtepi32_ps(_mm512_add_epi32(even[m][t], odd[m][t]));

@@ -19,14 +19,14 @@ struct Block {
 };
 
 template <class Tile, int j>
-BITTERN_INLINE void decode_step(typename Tile::Raw raw, float* to, NibbleTable table) {
+BITTERN_INLINE void decode_step(typename Tile::Raw raw, float* to, typename Tile::Table table) {
   store(to + j * kLanes, Tile::template weight<j>(raw, table));
   if constexpr (j + 1 < Tile::kInputs) decode_step<Tile, j + 1>(raw, to, table);
 }
 
 template <class Tile, int NT>
-void decode_panel(const std::uint8_t* w, Index tile_bytes, Index count, float* panel) {
-  const NibbleTable table = signed_nibbles();
+void decode_panel(const std::uint8_t* w, Index tile_bytes, Index count, const float* numbers, float* panel) {
+  const typename Tile::Table table = Tile::table(numbers);
   for (int t = 0; t < NT; ++t) {
     const std::uint8_t* from = w + t * tile_bytes;
     float* to = panel + t * kPanelInputs * kLanes;
@@ -63,8 +63,7 @@ void block_rows(const LinearArgs& a, const Block& b, Index row, float* total, fl
 #pragma GCC unroll 8
     for (int t = 0; t < NT; ++t) {
       if (grouped && b.opens) {
-        const V offset = header_offsets(b.header + t * a.tile_bytes, a.scales_f16);
-        acc[m][t] = mul(offset, set1(a.group_sums[(row + m) * a.groups + b.group]));
+        acc[m][t] = open_group(a, b.header + t * a.tile_bytes, group_sum(a, row + m, b.group));
       } else {
         acc[m][t] = load(sums + (m * NT + t) * kLanes);
       }
@@ -77,8 +76,8 @@ void block_rows(const LinearArgs& a, const Block& b, Index row, float* total, fl
     for (int t = 0; t < NT; ++t) {
       const Index at = (m * NT + t) * kLanes;
       if (grouped && b.closes) {
-        const V scale = header_scales(b.header + t * a.tile_bytes, a.scales_f16);
-        store(total + at, fma(scale, acc[m][t], load(total + at)));
+        store(total + at, close_group(a, b.header + t * a.tile_bytes, load(total + at), acc[m][t],
+                                      group_sum(a, row + m, b.group)));
       } else {
         store(sums + at, acc[m][t]);
       }
@@ -114,7 +113,7 @@ BITTERN_INLINE void run_block(const LinearArgs& a, const std::uint8_t* w, Block 
     b.panel = reinterpret_cast<const float*>(w);
     b.panel_stride = a.tile_bytes / static_cast<Index>(sizeof(float));
   } else {
-    decode_panel<Tile, NT>(w, a.tile_bytes, b.count, a.scratch);
+    decode_panel<Tile, NT>(w, a.tile_bytes, b.count, a.table, a.scratch);
     b.panel = a.scratch;
     b.panel_stride = kPanelInputs * kLanes;
   }
@@ -130,7 +129,7 @@ void panel_groups(const LinearArgs& a, const std::uint8_t* w, float* total, floa
     for (Index k = 0; k < length; k += kPanelInputs) {
       const Index count = smaller(kPanelInputs, length - k);
       run_block<Tile, NT>(a, w, {nullptr, 0, begin + k, count, g, k == 0, k + count == length, header}, total, partial);
-      w += (count + 7) / 8 * kStepBytes;
+      w += steps_of<Tile>(count) * kStepBytes;
     }
   }
 }
@@ -140,7 +139,7 @@ void panel_dense(const LinearArgs& a, const std::uint8_t* w, float* total) {
   for (Index k = 0; k < a.inputs; k += kPanelInputs) {
     const Index count = smaller(kPanelInputs, a.inputs - k);
     run_block<Tile, NT>(a, w, {nullptr, 0, k, count, 0, false, false, nullptr}, total, nullptr);
-    w += (count + Tile::kInputs - 1) / Tile::kInputs * kStepBytes;
+    w += steps_of<Tile>(count) * kStepBytes;
   }
 }
 
@@ -178,6 +177,9 @@ void BITTERN_ISA_NAME(fill_linear_panel)(LinearTable* table) {
   table->panel[static_cast<int>(TileKind::bf16)] = panel<TileBf16>;
   table->panel[static_cast<int>(TileKind::f16)] = panel<TileF16>;
   table->panel[static_cast<int>(TileKind::w4)] = panel<TileW4>;
+  table->panel[static_cast<int>(TileKind::t4)] = panel<TileT4>;
+  table->panel[static_cast<int>(TileKind::w8)] = panel<TileW8>;
+  table->panel[static_cast<int>(TileKind::e4m3)] = panel<TileE4m3>;
   table->panel_tiles = kPanelTiles;
 }
 

@@ -1,4 +1,4 @@
-// linear_tiles.h: what the linear kernels share beyond tiles.h: headers of 4-bit groups and the writing of outputs.
+// linear_tiles.h: what the linear kernels share beyond tiles.h: headers of groups and the writing of outputs.
 #pragma once
 
 #include "backend/cpu/kernels/tiles.h"
@@ -6,15 +6,31 @@
 namespace bittern::cpu {
 namespace {
 
-BITTERN_INLINE Index header_bytes(const LinearArgs& a) { return a.scales_f16 ? kW4HeaderF16 : kW4HeaderF32; }
-
-/// Scales of the sixteen outputs, from a group's header.
-BITTERN_INLINE V header_scales(const std::uint8_t* header, bool f16) {
-  return f16 ? load_f16(reinterpret_cast<const std::uint16_t*>(header)) : load(reinterpret_cast<const float*>(header));
+BITTERN_INLINE Index header_bytes(const LinearArgs& a) { return a.header == GroupHeader::f16_zeros ? 64 : 128; }
+BITTERN_INLINE const std::uint8_t* header_zeros(const LinearArgs& a, const std::uint8_t* header) {
+  return header + (a.header == GroupHeader::f16_zeros ? 32 : 64);
 }
-/// 8 - zero, for weights stored as q - 8: (q - zero) = (q - 8) + (8 - zero).
-BITTERN_INLINE V header_offsets(const std::uint8_t* header, bool f16) {
-  return sub(set1(8.0f), load_u8(header + (f16 ? 32 : 64)));
+/// Scales of the sixteen outputs, from a group's header.
+BITTERN_INLINE V header_scales(const LinearArgs& a, const std::uint8_t* header) {
+  return a.header == GroupHeader::f16_zeros ? load_f16(reinterpret_cast<const std::uint16_t*>(header))
+                                            : load(reinterpret_cast<const float*>(header));
+}
+
+/// What a group's sum of stored * x starts from: (q - zero) = stored + (center - zero), so (center - zero) * sum of x;
+/// offsets are added when the group closes.
+BITTERN_INLINE V open_group(const LinearArgs& a, const std::uint8_t* header, float x_sum) {
+  const V center = set1(a.center);
+  if (a.header == GroupHeader::f32_offsets) return mul(center, set1(x_sum));
+  return mul(sub(center, load_u8(header_zeros(a, header))), set1(x_sum));
+}
+/// total + scale * partial, plus offset * sum of x where the format has offsets.
+BITTERN_INLINE V close_group(const LinearArgs& a, const std::uint8_t* header, V total, V partial, float x_sum) {
+  total = fma(header_scales(a, header), partial, total);
+  if (a.header != GroupHeader::f32_offsets) return total;
+  return fma(load(reinterpret_cast<const float*>(header + 64)), set1(x_sum), total);
+}
+BITTERN_INLINE float group_sum(const LinearArgs& a, Index row, Index group) {
+  return a.group_sums[row * a.groups + group];
 }
 
 /// Writes up to sixteen outputs of one tile, bias added; lanes past the last output are dropped.

@@ -35,6 +35,12 @@ struct Make<__m256> {
     return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(load128(p)), 16));
   }
   BITTERN_INLINE __m256 load_f16(const std::uint16_t* p) { return _mm256_cvtph_ps(load128(p)); }
+  BITTERN_INLINE __m256 load_e4m3(const std::uint8_t* p) {
+    const __m128i w = _mm_cvtepu8_epi16(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p)));
+    const __m128i size = _mm_slli_epi16(_mm_and_si128(w, _mm_set1_epi16(0x7f)), 7);
+    const __m128i sign = _mm_slli_epi16(_mm_and_si128(w, _mm_set1_epi16(0x80)), 8);
+    return _mm256_cvtph_ps(_mm_or_si128(size, sign));
+  }
   BITTERN_INLINE __m256 load_u8(const std::uint8_t* p) {
     return _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p))));
   }
@@ -82,6 +88,23 @@ BITTERN_INLINE __m256 bf16_high(__m256i w) {
 template <int i>
 BITTERN_INLINE __m256 nibble_signed(__m256i w) {
   return _mm256_cvtepi32_ps(_mm256_srai_epi32(i == 7 ? w : _mm256_slli_epi32(w, 28 - 4 * i), 28));
+}
+template <int j>
+BITTERN_INLINE __m256 byte_signed(__m256i w) {
+  return _mm256_cvtepi32_ps(_mm256_srai_epi32(j == 3 ? w : _mm256_slli_epi32(w, 24 - 8 * j), 24));
+}
+struct LookupTable {
+  __m256 low, high;
+};
+BITTERN_INLINE LookupTable load_lookup(const float* numbers) {
+  return {_mm256_loadu_ps(numbers), _mm256_loadu_ps(numbers + 8)};
+}
+/// The permutes take the low three bits; the fourth chooses between them.
+template <int i>
+BITTERN_INLINE __m256 lookup_nibble(__m256i w, const LookupTable& t) {
+  const __m256i at = i == 0 ? w : _mm256_srli_epi32(w, 4 * i);
+  return _mm256_blendv_ps(_mm256_permutevar8x32_ps(t.low, at), _mm256_permutevar8x32_ps(t.high, at),
+                          _mm256_castsi256_ps(_mm256_slli_epi32(at, 28)));
 }
 template <int i>
 BITTERN_INLINE __m256 nibble_unsigned(__m256i w) {

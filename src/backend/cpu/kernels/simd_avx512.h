@@ -104,6 +104,25 @@ BITTERN_INLINE V load_nibbles(const std::uint8_t* p, NibbleTable t) {
   const I shifts = _mm512_setr_epi32(0, 0, 4, 4, 8, 8, 12, 12, 16, 16, 20, 20, 24, 24, 28, 28);
   return _mm512_permutexvar_ps(_mm512_srlv_epi32(_mm512_set1_epi64(both), shifts), t);
 }
+/// Byte j (0..3) of every dword, in two's complement, as a float.
+template <int j>
+BITTERN_INLINE V byte_signed(I w) {
+  return _mm512_cvtepi32_ps(_mm512_srai_epi32(j == 3 ? w : _mm512_slli_epi32(w, 24 - 8 * j), 24));
+}
+/// Any sixteen numbers that nibbles stand for.
+using LookupTable = V;
+BITTERN_INLINE LookupTable load_lookup(const float* numbers) { return load(numbers); }
+template <int i>
+BITTERN_INLINE V lookup_nibble(I w, LookupTable t) {
+  return signed_nibble<i>(w, t);
+}
+/// Sixteen e4m3 codes, divided by 256: moved into the fields of f16, whose exponent is biased by 8 more. No NaN codes.
+BITTERN_INLINE V load_e4m3(const std::uint8_t* p) {
+  const __m256i w = _mm256_cvtepu8_epi16(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
+  const __m256i size = _mm256_slli_epi16(_mm256_and_si256(w, _mm256_set1_epi16(0x7f)), 7);
+  const __m256i sign = _mm256_slli_epi16(_mm256_and_si256(w, _mm256_set1_epi16(0x80)), 8);
+  return _mm512_cvtph_ps(_mm256_or_si256(size, sign));
+}
 BITTERN_INLINE void prefetch(const void* p) { _mm_prefetch(static_cast<const char*>(p), _MM_HINT_T0); }
 
 }  // namespace

@@ -61,6 +61,14 @@ struct Make<F4> {
   BITTERN_INLINE F4 load_f16(const std::uint16_t* p) {
     return F4{half_to_float(p[0]), half_to_float(p[1]), half_to_float(p[2]), half_to_float(p[3])};
   }
+  BITTERN_INLINE F4 load_e4m3(const std::uint8_t* p) {
+    F4 v;
+    for (int l = 0; l < 4; ++l) {
+      const unsigned w = p[l];
+      v[l] = half_to_float(static_cast<std::uint16_t>((w & 0x7fu) << 7 | (w & 0x80u) << 8));
+    }
+    return v;
+  }
   BITTERN_INLINE F4 load_u8(const std::uint8_t* p) {
     const I4 w = {p[0], p[1], p[2], p[3]};
     return __builtin_convertvector(w, F4);
@@ -110,6 +118,19 @@ BITTERN_INLINE F4 bf16_high(I4 w) { return reinterpret_cast<F4>(w & static_cast<
 template <int i>
 BITTERN_INLINE F4 nibble_signed(I4 w) {
   return __builtin_convertvector((w << (28 - 4 * i)) >> 28, F4);
+}
+template <int j>
+BITTERN_INLINE F4 byte_signed(I4 w) {
+  return __builtin_convertvector((w << (24 - 8 * j)) >> 24, F4);
+}
+struct LookupTable {
+  const float* numbers;
+};
+BITTERN_INLINE LookupTable load_lookup(const float* numbers) { return {numbers}; }
+template <int i>
+BITTERN_INLINE F4 lookup_nibble(I4 w, const LookupTable& t) {
+  const I4 at = (w >> (4 * i)) & 15;
+  return F4{t.numbers[at[0]], t.numbers[at[1]], t.numbers[at[2]], t.numbers[at[3]]};
 }
 template <int i>
 BITTERN_INLINE F4 nibble_unsigned(I4 w) {

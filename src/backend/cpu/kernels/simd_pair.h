@@ -30,6 +30,7 @@ struct Make<Pair<H>> {
   BITTERN_INLINE P load(const float* p) { return {MH::load(p), MH::load(p + kHalf)}; }
   BITTERN_INLINE P load_bf16(const std::uint16_t* p) { return {MH::load_bf16(p), MH::load_bf16(p + kHalf)}; }
   BITTERN_INLINE P load_f16(const std::uint16_t* p) { return {MH::load_f16(p), MH::load_f16(p + kHalf)}; }
+  BITTERN_INLINE P load_e4m3(const std::uint8_t* p) { return {MH::load_e4m3(p), MH::load_e4m3(p + kHalf)}; }
   BITTERN_INLINE P load_u8(const std::uint8_t* p) { return {MH::load_u8(p), MH::load_u8(p + kHalf)}; }
 };
 template <class H>
@@ -109,6 +110,14 @@ BITTERN_INLINE typename FloatOf<Pair<H>>::type bf16_high(Pair<H> w) {
 template <int i, class H>
 BITTERN_INLINE typename FloatOf<Pair<H>>::type nibble_signed(Pair<H> w) {
   return {nibble_signed<i>(w.lo), nibble_signed<i>(w.hi)};
+}
+template <int j, class H>
+BITTERN_INLINE typename FloatOf<Pair<H>>::type byte_signed(Pair<H> w) {
+  return {byte_signed<j>(w.lo), byte_signed<j>(w.hi)};
+}
+template <int i, class H>
+BITTERN_INLINE typename FloatOf<Pair<H>>::type lookup_nibble(Pair<H> w, const LookupTable& t) {
+  return {lookup_nibble<i>(w.lo, t), lookup_nibble<i>(w.hi, t)};
 }
 template <int i, class H>
 BITTERN_INLINE typename FloatOf<Pair<H>>::type nibble_unsigned(Pair<H> w) {

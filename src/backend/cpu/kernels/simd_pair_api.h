@@ -31,6 +31,7 @@ BITTERN_INLINE M lanes_between(int begin, int end) {
 BITTERN_INLINE I load_bits(const void* p) { return MakeBits<I>::load(p); }
 BITTERN_INLINE V load_bf16(const std::uint16_t* p) { return Make<V>::load_bf16(p); }
 BITTERN_INLINE V load_f16(const std::uint16_t* p) { return Make<V>::load_f16(p); }
+BITTERN_INLINE V load_e4m3(const std::uint8_t* p) { return Make<V>::load_e4m3(p); }
 BITTERN_INLINE V load_u8(const std::uint8_t* p) { return Make<V>::load_u8(p); }
 
 // These sets convert by shifts, without a table.

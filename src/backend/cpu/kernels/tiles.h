@@ -12,6 +12,8 @@ namespace {
 struct TileF32 {
   static constexpr int kInputs = 1;
   static constexpr bool kGrouped = false;
+  using Table = NibbleTable;
+  BITTERN_INLINE Table table(const float*) { return signed_nibbles(); }
   using Raw = V;
   BITTERN_INLINE Raw read(const std::uint8_t* p) { return load(reinterpret_cast<const float*>(p)); }
   template <int j>
@@ -23,6 +25,8 @@ struct TileF32 {
 struct TileBf16 {
   static constexpr int kInputs = 2;
   static constexpr bool kGrouped = false;
+  using Table = NibbleTable;
+  BITTERN_INLINE Table table(const float*) { return signed_nibbles(); }
   using Raw = I;
   BITTERN_INLINE Raw read(const std::uint8_t* p) { return load_bits(p); }
   template <int j>
@@ -34,6 +38,8 @@ struct TileBf16 {
 struct TileF16 {
   static constexpr int kInputs = 2;
   static constexpr bool kGrouped = false;
+  using Table = NibbleTable;
+  BITTERN_INLINE Table table(const float*) { return signed_nibbles(); }
   using Raw = const std::uint16_t*;
   BITTERN_INLINE Raw read(const std::uint8_t* p) { return reinterpret_cast<Raw>(p); }
   template <int j>
@@ -45,6 +51,8 @@ struct TileF16 {
 struct TileW4 {
   static constexpr int kInputs = 8;
   static constexpr bool kGrouped = true;
+  using Table = NibbleTable;
+  BITTERN_INLINE Table table(const float*) { return signed_nibbles(); }
   using Raw = I;
   BITTERN_INLINE Raw read(const std::uint8_t* p) { return load_bits(p); }
   template <int j>
@@ -53,9 +61,50 @@ struct TileW4 {
   }
 };
 
+struct TileT4 {
+  static constexpr int kInputs = 8;
+  static constexpr bool kGrouped = true;
+  using Table = LookupTable;
+  BITTERN_INLINE Table table(const float* numbers) { return load_lookup(numbers); }
+  using Raw = I;
+  BITTERN_INLINE Raw read(const std::uint8_t* p) { return load_bits(p); }
+  template <int j>
+  BITTERN_INLINE V weight(Raw raw, Table table) {
+    return lookup_nibble<j>(raw, table);
+  }
+};
+
+struct TileW8 {
+  static constexpr int kInputs = 4;
+  static constexpr bool kGrouped = true;
+  using Table = NibbleTable;
+  BITTERN_INLINE Table table(const float*) { return signed_nibbles(); }
+  using Raw = I;
+  BITTERN_INLINE Raw read(const std::uint8_t* p) { return load_bits(p); }
+  template <int j>
+  BITTERN_INLINE V weight(Raw raw, Table) {
+    return byte_signed<j>(raw);
+  }
+};
+
+struct TileE4m3 {
+  static constexpr int kInputs = 4;
+  static constexpr bool kGrouped = true;
+  using Table = NibbleTable;
+  BITTERN_INLINE Table table(const float*) { return signed_nibbles(); }
+  using Raw = const std::uint8_t*;
+  BITTERN_INLINE Raw read(const std::uint8_t* p) { return p; }
+  template <int j>
+  BITTERN_INLINE V weight(Raw raw, Table) {
+    return load_e4m3(raw + 16 * j);
+  }
+};
+
 struct TileU8 {
   static constexpr int kInputs = 4;
   static constexpr bool kGrouped = false;
+  using Table = NibbleTable;
+  BITTERN_INLINE Table table(const float*) { return signed_nibbles(); }
   using Raw = const std::uint8_t*;
   BITTERN_INLINE Raw read(const std::uint8_t* p) { return p; }
   template <int j>
@@ -67,6 +116,8 @@ struct TileU8 {
 struct TileU4 {
   static constexpr int kInputs = 8;
   static constexpr bool kGrouped = false;
+  using Table = NibbleTable;
+  BITTERN_INLINE Table table(const float*) { return signed_nibbles(); }
   using Raw = I;
   BITTERN_INLINE Raw read(const std::uint8_t* p) { return load_bits(p); }
   template <int j>
@@ -79,7 +130,7 @@ constexpr Index kPrefetchBytes = 1024;
 
 template <class Tile, int j, int MR, int NT>
 BITTERN_INLINE void multiply_step(V (&acc)[MR][NT], const typename Tile::Raw (&raw)[NT], const float* const (&x)[MR],
-                                  Index k, NibbleTable table) {
+                                  Index k, typename Tile::Table table) {
   V b[MR];
 #pragma GCC unroll 8
   for (int m = 0; m < MR; ++m) b[m] = set1(x[m][k + j]);
@@ -92,10 +143,17 @@ BITTERN_INLINE void multiply_step(V (&acc)[MR][NT], const typename Tile::Raw (&r
   if constexpr (j + 1 < Tile::kInputs) multiply_step<Tile, j + 1, MR, NT>(acc, raw, x, k, table);
 }
 
+/// Steps that `inputs` inputs take; the last may be part empty.
+template <class Tile>
+BITTERN_INLINE Index steps_of(Index inputs) {
+  return (inputs + Tile::kInputs - 1) / Tile::kInputs;
+}
+
 /// acc += x[k_begin, k_begin + steps * kInputs) . steps of each tile, starting at w.
 template <class Tile, int MR, int NT>
 BITTERN_INLINE void multiply_steps(V (&acc)[MR][NT], const std::uint8_t* w, Index tile_bytes,
-                                   const float* const (&x)[MR], Index k, Index steps, NibbleTable table) {
+                                   const float* const (&x)[MR], Index k, Index steps,
+                                   typename Tile::Table table) {
   for (Index s = 0; s < steps; ++s) {
     typename Tile::Raw raw[NT];
 #pragma GCC unroll 8
