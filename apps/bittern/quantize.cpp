@@ -12,6 +12,7 @@
 #include "base/progress.h"
 #include "base/strings.h"
 #include "base/sysinfo.h"
+#include "calibration_source.h"
 #include "model_source.h"
 #include "options.h"
 #include "quant/report.h"
@@ -22,6 +23,7 @@ namespace bittern::cli {
 namespace {
 
 struct QuantizeVerbOptions {
+  CalibrationSourceOptions calibration;
   std::string model, output, max_shard = "5GB";
   quant::QuantizeOptions quantize;
   bool json = false;
@@ -37,6 +39,12 @@ void print_plan(const quant::QuantizePlan& plan) {
                plan.scheme.c_str(), plan.algorithm.c_str(), static_cast<long>(plan.group_size), plan.linears,
                human_count(static_cast<std::uint64_t>(plan.quantized_parameters)).c_str(),
                human_count(static_cast<std::uint64_t>(plan.parameters)).c_str(), plan.bits_per_weight());
+  if (plan.calibration_tokens > 0) {
+    std::fprintf(
+        stderr, "  calibration: %s, %s tokens, searches on %s of them\n", plan.calibration_name.c_str(),
+        human_count(static_cast<std::uint64_t>(plan.calibration_tokens)).c_str(),
+        human_count(static_cast<std::uint64_t>(std::min(plan.search_tokens, plan.calibration_tokens))).c_str());
+  }
   std::fprintf(stderr, "  tensors on disk: %s now, %s afterwards (%.2f bits per parameter); free disk %s\n",
                bytes(plan.source_bytes).c_str(), bytes(plan.output_bytes).c_str(), plan.bits_per_parameter(),
                bytes(plan.free_disk_bytes).c_str());
@@ -90,11 +98,20 @@ void print_report(const quant::QuantizeReport& report) {
       human_bytes(peak_resident_bytes()).c_str());
 }
 
+void add_calibration(quant::QuantizeOptions& options, const ModelFiles& files, const CalibrationSourceOptions& source) {
+  quant::CalibrationData data = read_calibration(files, source);
+  options.calibration.name = data.name;
+  options.calibration.sha256 = data.sha256;
+  options.calibration.sequences = std::move(data.samples);
+}
+
 int run_quantize(const QuantizeVerbOptions& options) {
   quant::QuantizeOptions quantize_options = options.quantize;
   quantize_options.output = options.output;
   quantize_options.max_shard_bytes = parse_bytes("--max-shard", options.max_shard);
   const auto files = open_model(options.model);
+  if (quant::needs_calibration(quantize_options.algorithm))
+    add_calibration(quantize_options, *files, options.calibration);
   if (options.dry_run) {
     const quant::QuantizePlan plan = quant::plan_quantize(files, quantize_options);
     options.json ? static_cast<void>(std::printf("%s\n", quant::to_json(plan).dump(2).c_str())) : print_plan(plan);
@@ -129,6 +146,15 @@ std::function<int()> declare_quantize(CLI::App& command) {
   add_option(command, "--scheme", q.scheme, choices(quant::schemes()));
   add_option(command, "--algorithm", q.algorithm, choices(quant::algorithms()));
   add_option(command, "--group-size", q.group_size, "inputs that share a scale: 32, 64, 128, or -1 for a whole row");
+  add_option(command, "--data", options->calibration.data,
+             "calibration data for awq: .txt or .jsonl; by default the text that ships with the program");
+  add_option(command, "--samples", options->calibration.samples, "calibration sequences")->check(CLI::Range(1, 100000));
+  add_option(command, "--seqlen", options->calibration.seqlen, "tokens of the longest calibration sequence")
+      ->check(CLI::Range(2, 1 << 20));
+  add_option(command, "--seed", options->calibration.seed, "chooses the calibration sequences");
+  add_option(command, "--search-tokens", q.calibration.search_tokens,
+             "calibration tokens that are run again for every candidate")
+      ->check(CLI::Range(1, 1 << 20));
   add_option(command, "--skip", q.skip, "linears to leave as they are: a name, or re:REGEX; may be repeated");
   add_option(command, "--overwrite", q.overwrite, "replace the output when it is a checkpoint");
   add_option(command, "--max-shard", options->max_shard, "cut larger checkpoints into files of about this size");

@@ -17,6 +17,18 @@ class ModelFiles;
 
 namespace bittern::quant {
 
+/// What algorithms that look at activations look at.
+struct Calibration {
+  std::string name;                                  // of the data, for the report
+  std::string sha256;                                // of the data
+  std::vector<std::vector<std::int32_t>> sequences;  // token ids
+  /// Tokens that searches run again for every candidate: the first sequences with at least so many together.
+  /// Statistics take all tokens.
+  std::int64_t search_tokens = 512;
+
+  std::int64_t tokens() const;
+};
+
 struct QuantizeOptions {
   std::string scheme = "w4a16";   // a name of schemes()
   std::string algorithm = "rtn";  // a name of algorithms()
@@ -27,7 +39,8 @@ struct QuantizeOptions {
   std::filesystem::path output;                  // directory to make
   bool overwrite = false;                        // replace `output` when it is a checkpoint
   std::int64_t max_shard_bytes = 5'000'000'000;  // larger checkpoints are cut into files of about this size
-  int threads = 0;                               // 0: the cores this process may use
+  Calibration calibration;  // for algorithms that need_calibration(); ignored by none: others refuse it
+  int threads = 0;          // 0: the cores this process may use
 };
 
 /// A row of the tables of schemes and algorithms, for help texts.
@@ -55,6 +68,8 @@ struct QuantizePlan {
   std::int64_t source_bytes = 0;                                        // tensors on disk now
   std::int64_t output_bytes = 0;                                        // tensors on disk afterwards
   std::int64_t quantized_source_bytes = 0, quantized_output_bytes = 0;  // the part of the quantized linears
+  std::string calibration_name;                                         // of the data, "" where none is used
+  std::int64_t calibration_tokens = 0, search_tokens = 0;
   /// Most memory resident at once, beside the program itself: the largest step of the stream, mapped files included.
   std::int64_t peak_bytes = 0;
   std::string peak_at;               // the layer or tensor that needs it
@@ -94,6 +109,10 @@ struct LinearReport {
   double nmse = 0;     // sum (w - w')^2 / sum w^2
   double cosine = 1;   // of w and w' as one vector each
   double max_abs = 0;  // max |w - w'|
+  /// Algorithms with calibration: relative squared error of the linear's output on the search tokens, rounded to
+  /// nearest as it was, and as it is now. Negative: not measured.
+  double loss_before = -1, loss_after = -1;
+  std::string notes;  // what was guarded or left out, or ""
   std::int64_t source_bytes = 0, output_bytes = 0;
 };
 
@@ -105,6 +124,9 @@ struct QuantizeReport {
   double seconds = 0;
   std::vector<std::string> files;  // written into the output, sorted
 };
+
+/// Whether the algorithm needs QuantizeOptions::calibration. Error(invalid_argument) for an unknown name.
+bool needs_calibration(std::string_view algorithm);
 
 /// Checks everything that can be known from headers. Errors name the thing, the reason and what to do:
 /// invalid_argument (unknown scheme or algorithm, group size, skip pattern that matches nothing, output in the way),

@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <array>
 
+#include "quant/awq.h"
 #include "quant/lookup.h"
 #include "quant/rtn.h"
 
@@ -15,7 +16,7 @@ namespace {
 void run_rtn(LayerWork& layer) {
   for (const LinearTask& linear : layer.linears()) {
     const Weight original = layer.load(linear);
-    layer.store(linear, original, rtn_int4(original, layer.group_size(), layer.scheme().scale_dtype, layer.pool()));
+    layer.store(linear, original, rtn(original, layer.layout(), layer.pool()));
   }
 }
 
@@ -25,7 +26,8 @@ std::int64_t rtn_peak_bytes(std::span<const LinearTask> layer, const Scheme& sch
   for (const LinearTask& linear : layer) {
     const std::int64_t inputs = group_inputs(linear, group_size);
     const std::int64_t groups = (linear.in + inputs - 1) / inputs;
-    const std::int64_t codes = linear.out * ((linear.in + 1) / 2 + groups * 5);
+    const std::int64_t codes =
+        linear.out * (scheme.bits > 4 ? linear.in : (linear.in + 1) / 2) + linear.out * groups * 5;
     peak = std::max(peak, linear.out * linear.in * 4 + codes + scheme.pack_bytes(linear, group_size));
   }
   return peak;
@@ -34,6 +36,8 @@ std::int64_t rtn_peak_bytes(std::span<const LinearTask> layer, const Scheme& sch
 constexpr std::array kAlgorithms = {
     Algorithm{"rtn", "round to nearest: no data needed, seconds to minutes, the baseline of every comparison", false,
               run_rtn, rtn_peak_bytes},
+    Algorithm{"awq", "activation-aware scales and ranges, searched on calibration text; minutes to an hour", true,
+              run_awq, awq_peak_bytes},
 };
 
 }  // namespace
@@ -42,11 +46,17 @@ std::span<const Algorithm> all_algorithms() { return kAlgorithms; }
 
 const Algorithm& find_algorithm(std::string_view name) { return find_row("algorithm", name, all_algorithms()); }
 
-void check_can_run(const Algorithm& algorithm) {
-  if (!algorithm.needs_calibration) return;
-  throw Error(ErrorCode::unsupported,
-              "algorithm '" + std::string(algorithm.name) + "' needs calibration statistics, which are not there yet",
-              "use one that needs none, such as rtn");
+bool needs_calibration(std::string_view algorithm) { return find_algorithm(algorithm).needs_calibration; }
+
+void check_calibration(const Algorithm& algorithm, const Calibration& calibration) {
+  if (algorithm.needs_calibration == !calibration.sequences.empty()) return;
+  const std::string name(algorithm.name);
+  if (algorithm.needs_calibration) {
+    throw Error(ErrorCode::invalid_argument, "algorithm '" + name + "' needs calibration data, and there is none",
+                "give --data, or an algorithm that needs none, such as rtn");
+  }
+  throw Error(ErrorCode::invalid_argument, "algorithm '" + name + "' looks at no data, but calibration data was given",
+              "leave it out, or use --algorithm awq");
 }
 
 }  // namespace bittern::quant

@@ -9,6 +9,7 @@
 
 #include "base/strings.h"
 #include "models/model.h"
+#include "quant/calibrated_model.h"
 #include "quant/output.h"
 #include "tensor/convert.h"
 
@@ -153,7 +154,7 @@ void count_sources(Job& job, const Checkpoint& checkpoint, const std::vector<Lin
 
 /// The stream maps one layer, or one tensor outside the layers, at a time. Mapped pages count as resident while they
 /// are read, so they are part of the peak although the kernel may take them back.
-void plan_memory(Job& job) {
+void plan_memory(Job& job, std::int64_t calibrated_bytes) {
   constexpr std::int64_t kBuffers = std::int64_t{2} << 20;  // of the writer and of the headers
   const auto need = [&](std::int64_t bytes, const std::string& where) {
     if (bytes + kBuffers <= job.plan.peak_bytes) return;
@@ -163,7 +164,8 @@ void plan_memory(Job& job) {
   for (const TensorEntry& entry : job.outside) need(static_cast<std::int64_t>(entry.bytes), entry.name);
   for (std::size_t i = 0; i < job.layers.size(); ++i) {
     const LayerJob& layer = job.layers[i];
-    need(layer.source_bytes + job.algorithm->peak_bytes(layer.linears, *job.scheme, job.plan.group_size),
+    need(calibrated_bytes + layer.source_bytes +
+             job.algorithm->peak_bytes(layer.linears, *job.scheme, job.plan.group_size),
          "layer " + std::to_string(i));
   }
 }
@@ -180,6 +182,9 @@ void describe(Job& job, const ModelFiles& files, const ModelConfig& config, Sele
   plan.layers = config.layers;
   plan.linears = static_cast<int>(selection.linears.size());
   plan.kept = std::move(selection.kept);
+  plan.calibration_name = options.calibration.name;
+  plan.calibration_tokens = options.calibration.tokens();
+  plan.search_tokens = job.algorithm->needs_calibration ? options.calibration.search_tokens : 0;
 }
 
 bool is_copied(std::string_view name) {
@@ -202,7 +207,7 @@ Job make_job(const std::shared_ptr<const ModelFiles>& files, const QuantizeOptio
   Job job;
   job.scheme = &find_scheme(options.scheme);
   job.algorithm = &find_algorithm(options.algorithm);
-  check_can_run(*job.algorithm);
+  check_calibration(*job.algorithm, options.calibration);
   check_group_size(*job.scheme, options.group_size);
   const ModelConfig config = load_config(*files);
   refuse_quantized(*files, config);
@@ -210,11 +215,12 @@ Job make_job(const std::shared_ptr<const ModelFiles>& files, const QuantizeOptio
   refuse_obstacles(*job.scheme, selection.linears, options.group_size);
   const auto checkpoint = open_checkpoint(files, Json());
   job.layers.resize(static_cast<std::size_t>(config.layers));
+  for (int i = 0; i < config.layers; ++i) job.layers[static_cast<std::size_t>(i)].index = i;
   place_tensors(job, *checkpoint, selection.linears);
   count_sources(job, *checkpoint, selection.linears);
   describe(job, *files, config, std::move(selection), options);
   declare_outputs(job);
-  plan_memory(job);
+  plan_memory(job, job.algorithm->needs_calibration ? CalibratedModel::planned_bytes(config, options.calibration) : 0);
   job.config = config.raw;
   job.config["quantization_config"] = job.scheme->config(options.group_size, job.plan.kept);
   check_output(job.plan, *files, options);

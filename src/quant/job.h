@@ -17,6 +17,7 @@ namespace bittern::quant {
 
 /// One decoder layer: its linears first, then its other tensors (norms, biases, skipped linears) as they are.
 struct LayerJob {
+  int index = 0;
   std::vector<LinearTask> linears;
   std::vector<TensorEntry> kept;
   std::int64_t source_bytes = 0;

@@ -6,11 +6,13 @@
 
 #include <algorithm>
 #include <chrono>
+#include <map>
 #include <string>
 
 #include "base/atomic_file.h"
 #include "base/check.h"
 #include "base/thread_pool.h"
+#include "quant/calibrated_model.h"
 #include "quant/job.h"
 #include "quant/weight_error.h"
 #include "tensor/convert.h"
@@ -36,17 +38,21 @@ class Stream {
         job_(job),
         sink_(sink),
         pool_(options.threads > 0 ? options.threads : ThreadPool::default_size()),
-        writer_(directory, job.outputs, options.max_shard_bytes) {}
+        writer_(directory, job.outputs, options.max_shard_bytes) {
+    if (job.algorithm->needs_calibration)
+      calibrated_ = std::make_unique<CalibratedModel>(files_, options.calibration, options.threads);
+  }
 
   const Job& job() const { return job_; }
   ThreadPool& pool() { return pool_; }
+  CalibratedModel* calibrated() { return calibrated_.get(); }
   /// A fresh mapping of the source. Its pages leave memory with it, so one is opened for each step of the stream.
   std::unique_ptr<Checkpoint> open() const { return open_checkpoint(files_, Json()); }
 
   void write(std::string_view name, std::span<const std::byte> data) { writer_.write(name, data); }
 
-  void copy(const Checkpoint& checkpoint, const TensorEntry& entry) {
-    const Weight weight = checkpoint.dense(entry.name);
+  void copy(const Checkpoint& checkpoint, const TensorEntry& entry) { copy(checkpoint.dense(entry.name), entry); }
+  void copy(const Weight& weight, const TensorEntry& entry) {
     writer_.write(entry.name, {weight.data.as<const std::byte>(), static_cast<std::size_t>(entry.bytes)});
     advance(entry.name, static_cast<std::int64_t>(entry.bytes));
   }
@@ -78,6 +84,7 @@ class Stream {
   const Job& job_;
   QuantizeSink& sink_;
   ThreadPool pool_;
+  std::unique_ptr<CalibratedModel> calibrated_;
   ShardedSafetensorsWriter writer_;
   std::vector<LinearReport> linears_;
   WeightError total_;
@@ -94,7 +101,24 @@ class StreamedLayer final : public LayerWork {
   std::span<const LinearTask> linears() const override { return layer_.linears; }
   const Scheme& scheme() const override { return *stream_.job().scheme; }
   std::int64_t group_size() const override { return stream_.job().plan.group_size; }
+  GroupLayout layout() const override {
+    const Scheme& s = scheme();
+    return {s.bits, group_size(), s.symmetric, s.scale_dtype, s.int8_activations};
+  }
   ThreadPool& pool() override { return stream_.pool(); }
+  int layer() const override { return layer_.index; }
+  const Checkpoint& checkpoint() const override { return checkpoint_; }
+  CalibratedModel* calibrated() override { return stream_.calibrated(); }
+
+  void replace(const std::string& tensor, Weight value) override {
+    replaced_.insert_or_assign(tensor, std::move(value));
+  }
+  void write_kept() {
+    for (const TensorEntry& entry : layer_.kept) {
+      const auto found = replaced_.find(entry.name);
+      found == replaced_.end() ? stream_.copy(checkpoint_, entry) : stream_.copy(found->second, entry);
+    }
+  }
 
   Weight load(const LinearTask& linear) override {
     std::vector<std::string> used;
@@ -112,7 +136,8 @@ class StreamedLayer final : public LayerWork {
     return result;
   }
 
-  void store(const LinearTask& linear, const Weight& original, const Weight& quantized) override {
+  void store(const LinearTask& linear, const Weight& original, const Weight& quantized,
+             const StoreNotes& notes) override {
     BITTERN_CHECK(linear.name == quantized.name, "{} stored as {}", linear.name, quantized.name);
     const WeightError error = weight_error(original, quantized, pool());
     LinearReport report{linear.name,
@@ -122,6 +147,9 @@ class StreamedLayer final : public LayerWork {
                         error.nmse(),
                         error.cosine(),
                         error.max_abs,
+                        notes.loss_before,
+                        notes.loss_after,
+                        notes.text,
                         stream_.job().source_bytes.at(linear.name),
                         0};
     scheme().pack(quantized, [&](std::string_view name, std::span<const std::byte> data) {
@@ -137,6 +165,7 @@ class StreamedLayer final : public LayerWork {
   Stream& stream_;
   const LayerJob& layer_;
   const Checkpoint& checkpoint_;
+  std::map<std::string, Weight> replaced_;
 };
 
 void write_outside(Stream& stream) {
@@ -147,7 +176,7 @@ void write_layer(Stream& stream, const LayerJob& layer) {
   const auto checkpoint = stream.open();
   StreamedLayer work(stream, layer, *checkpoint);
   stream.job().algorithm->run(work);
-  for (const TensorEntry& entry : layer.kept) stream.copy(*checkpoint, entry);
+  work.write_kept();
   stream.finish_layer();
 }
 

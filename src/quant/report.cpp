@@ -23,36 +23,46 @@ std::vector<Choice> choices(std::span<const Row> rows) {
 std::vector<Choice> schemes() { return choices(all_schemes()); }
 std::vector<Choice> algorithms() { return choices(all_algorithms()); }
 
+std::int64_t Calibration::tokens() const {
+  std::int64_t count = 0;
+  for (const auto& sequence : sequences) count += static_cast<std::int64_t>(sequence.size());
+  return count;
+}
+
 double QuantizePlan::bits_per_weight() const { return bits_per(quantized_output_bytes, quantized_parameters); }
 double QuantizePlan::bits_per_parameter() const { return bits_per(output_bytes, parameters); }
 
 Json to_json(const QuantizePlan& plan) {
   Json leftovers = Json::array();
   for (const auto& path : plan.leftovers) leftovers.push_back(path.string());
-  return {{"scheme", plan.scheme},
-          {"algorithm", plan.algorithm},
-          {"group_size", plan.group_size},
-          {"source", plan.source},
-          {"output", plan.output.string()},
-          {"architecture", plan.architecture},
-          {"layers", plan.layers},
-          {"linears", plan.linears},
-          {"kept", plan.kept},
-          {"parameters", plan.parameters},
-          {"quantized_parameters", plan.quantized_parameters},
-          {"source_bytes", plan.source_bytes},
-          {"output_bytes", plan.output_bytes},
-          {"quantized_source_bytes", plan.quantized_source_bytes},
-          {"quantized_output_bytes", plan.quantized_output_bytes},
-          {"bits_per_weight", plan.bits_per_weight()},
-          {"bits_per_parameter", plan.bits_per_parameter()},
-          {"peak_bytes", plan.peak_bytes},
-          {"peak_at", plan.peak_at},
-          {"free_disk_bytes", plan.free_disk_bytes},
-          {"leftovers", std::move(leftovers)}};
+  return {
+      {"scheme", plan.scheme},
+      {"algorithm", plan.algorithm},
+      {"group_size", plan.group_size},
+      {"source", plan.source},
+      {"output", plan.output.string()},
+      {"architecture", plan.architecture},
+      {"layers", plan.layers},
+      {"linears", plan.linears},
+      {"kept", plan.kept},
+      {"parameters", plan.parameters},
+      {"quantized_parameters", plan.quantized_parameters},
+      {"source_bytes", plan.source_bytes},
+      {"output_bytes", plan.output_bytes},
+      {"quantized_source_bytes", plan.quantized_source_bytes},
+      {"quantized_output_bytes", plan.quantized_output_bytes},
+      {"bits_per_weight", plan.bits_per_weight()},
+      {"bits_per_parameter", plan.bits_per_parameter()},
+      {"calibration",
+       {{"name", plan.calibration_name}, {"tokens", plan.calibration_tokens}, {"search_tokens", plan.search_tokens}}},
+      {"peak_bytes", plan.peak_bytes},
+      {"peak_at", plan.peak_at},
+      {"free_disk_bytes", plan.free_disk_bytes},
+      {"leftovers", std::move(leftovers)}};
 }
 
 Json to_json(const LinearReport& linear) {
+  const auto measured = [](double value) { return value < 0 ? Json() : Json(value); };
   return {{"name", linear.name},
           {"layer", linear.layer},
           {"out", linear.out},
@@ -60,6 +70,9 @@ Json to_json(const LinearReport& linear) {
           {"nmse", linear.nmse},
           {"cosine", linear.cosine},
           {"max_abs", linear.max_abs},
+          {"loss_before", measured(linear.loss_before)},
+          {"loss_after", measured(linear.loss_after)},
+          {"notes", linear.notes},
           {"source_bytes", linear.source_bytes},
           {"output_bytes", linear.output_bytes}};
 }

@@ -16,7 +16,6 @@
 namespace bittern::quant {
 namespace {
 
-constexpr float kLevels = 15.0f;
 constexpr float kLeastRange = 1e-5f;
 
 struct Range {
@@ -53,18 +52,26 @@ float round_even(float x) {
 }
 
 struct GroupParameters {
-  float scale, zero;
+  float scale, zero, levels;
 };
 
-GroupParameters parameters_of(const Range& range, DType scale_dtype) {
-  const float scale = rounded_to(scale_dtype, std::max(range.hi - range.lo, kLeastRange) / kLevels);
-  return {scale, std::clamp(round_even(-range.lo / scale), 0.0f, kLevels)};
+GroupParameters parameters_of(Range range, const GroupLayout& layout, float shrink) {
+  const float levels = static_cast<float>((1 << layout.bits) - 1);
+  const float lo = range.lo * shrink, hi = range.hi * shrink;
+  const float width = layout.symmetric ? 2 * std::max(-lo, hi) : hi - lo;
+  const float scale = rounded_to(layout.scale_dtype, std::max(width, kLeastRange) / levels);
+  const float zero =
+      layout.symmetric ? static_cast<float>(1 << (layout.bits - 1)) : std::clamp(round_even(-lo / scale), 0.0f, levels);
+  return {scale, zero, levels};
 }
 
-void encode(std::span<const float> group, GroupParameters p, std::uint8_t* codes) {
-  for (std::size_t i = 0; i < group.size(); ++i) {
-    codes[i] = static_cast<std::uint8_t>(std::clamp(round_even(group[i] / p.scale) + p.zero, 0.0f, kLevels));
-  }
+/// Far outside weights are clipped first: round_even() is exact below 2^22 alone.
+float code_of(float w, const GroupParameters& p) {
+  return std::clamp(round_even(std::clamp(w / p.scale, -512.0f, 512.0f)) + p.zero, 0.0f, p.levels);
+}
+
+void encode(std::span<const float> group, const GroupParameters& p, std::uint8_t* codes) {
+  for (std::size_t i = 0; i < group.size(); ++i) codes[i] = static_cast<std::uint8_t>(code_of(group[i], p));
 }
 
 void pack_row(std::span<const std::uint8_t> codes, std::uint8_t* row) {
@@ -79,42 +86,58 @@ void pack_row(std::span<const std::uint8_t> codes, std::uint8_t* row) {
     throw Error(ErrorCode::invalid_checkpoint, where + " has weights that are not finite or span more than f32 holds",
                 "the checkpoint is damaged; or leave this linear out with --skip " + weight.name);
   }
-  throw Error(
-      ErrorCode::invalid_checkpoint,
-      where + " spans " + std::to_string(range.lo) + " to " + std::to_string(range.hi) + ", its scale overflows f16",
-      "leave this linear out with --skip " + weight.name);
+  throw Error(ErrorCode::invalid_checkpoint,
+              where + " spans " + std::to_string(range.lo) + " to " + std::to_string(range.hi) +
+                  ", its scale overflows the type it is stored in",
+              "leave this linear out with --skip " + weight.name);
 }
 
-void quantize_row(const Weight& weight, const Weight& result, std::int64_t row, DType scale_dtype,
-                  std::span<std::uint8_t> codes) {
+void quantize_row(const Weight& weight, const Weight& result, std::int64_t row, const GroupLayout& layout,
+                  const Tensor* shrink, std::span<std::uint8_t> codes) {
   const std::span<const float> w(weight.data.row<float>(row), static_cast<std::size_t>(weight.in));
   const auto size = static_cast<std::size_t>(result.format.group_size);
   for (std::int64_t g = 0; g < result.groups(); ++g) {
     const std::size_t begin = static_cast<std::size_t>(g) * size;
     const auto group = w.subspan(begin, std::min(size, w.size() - begin));
     const Range range = range_of(group);
-    const GroupParameters p = parameters_of(range, scale_dtype);
+    const GroupParameters p = parameters_of(range, layout, shrink ? shrink->row<float>(row)[g] : 1.0F);
     if (!range.finite || !std::isfinite(p.scale)) refuse(weight, row, g, range);
     encode(group, p, codes.data() + begin);
     result.scales.row<float>(row)[g] = p.scale;
     result.zeros.row<std::uint8_t>(row)[g] = static_cast<std::uint8_t>(p.zero);
   }
-  pack_row(codes, result.data.row<std::uint8_t>(row));
+  std::uint8_t* to = result.data.row<std::uint8_t>(row);
+  if (layout.bits > 4) {
+    std::copy(codes.begin(), codes.end(), to);
+  } else {
+    pack_row(codes, to);
+  }
 }
 
 }  // namespace
 
-Weight rtn_int4(const Weight& weight, std::int64_t group_size, DType scale_dtype, ThreadPool& pool) {
+Weight rtn(const Weight& weight, const GroupLayout& layout, ThreadPool& pool, const Tensor* shrink) {
   BITTERN_CHECK(weight.format == Format::dense(DType::f32) && weight.in > 0);
-  BITTERN_CHECK(group_size > 0 || group_size == -1);
-  BITTERN_CHECK(scale_dtype == DType::f16 || scale_dtype == DType::f32);
-  const std::int64_t size = group_size == -1 ? weight.in : group_size;
-  Weight result = Weight::allocate(weight.name, Format::int4(size), weight.out, weight.in);
+  BITTERN_CHECK(layout.group_size > 0 || layout.group_size == -1);
+  BITTERN_CHECK(layout.bits >= 2 && layout.bits <= 8 && is_float(layout.scale_dtype));
+  Format format = Format::grouped(layout.bits, layout.group_of(weight.in));
+  format.int8_activations = layout.int8_activations;
+  Weight result = Weight::allocate(weight.name, format, weight.out, weight.in);
   pool.parallel_ranges(weight.out, 1, [&](std::int64_t begin, std::int64_t end, int) {
     std::vector<std::uint8_t> codes(static_cast<std::size_t>(weight.in));
-    for (std::int64_t row = begin; row < end; ++row) quantize_row(weight, result, row, scale_dtype, codes);
+    for (std::int64_t row = begin; row < end; ++row) quantize_row(weight, result, row, layout, shrink, codes);
   });
   return result;
+}
+
+void rtn_round_row(const float* src, std::int64_t in, const GroupLayout& layout, float* dst, const float* shrink) {
+  const std::int64_t size = layout.group_of(in);
+  for (std::int64_t begin = 0, g = 0; begin < in; begin += size, ++g) {
+    const std::int64_t end = std::min(in, begin + size);
+    const Range range = range_of({src + begin, static_cast<std::size_t>(end - begin)});
+    const GroupParameters p = parameters_of(range, layout, shrink ? shrink[g] : 1.0F);
+    for (std::int64_t i = begin; i < end; ++i) dst[i] = (code_of(src[i], p) - p.zero) * p.scale;
+  }
 }
 
 }  // namespace bittern::quant

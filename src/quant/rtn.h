@@ -1,6 +1,5 @@
-// Round to nearest: each group of weights along the input is mapped to the 16 integers between its extremes, zero
-// always included (the definition of W4A16). No data is needed. Other algorithms choose other weights or ranges and end
-// here.
+// Round to nearest: each group of weights along the input is mapped to the integers between its extremes, zero always
+// included (the definition of W4A16). No data is needed. Other algorithms choose other weights or ranges and end here.
 #pragma once
 
 #include <cstdint>
@@ -10,12 +9,34 @@
 
 namespace bittern::quant {
 
-/// Quantizes a dense f32 weight (out, in) to int4 groups, rows in parallel:
-///   lo = min(0, min w), hi = max(0, max w), s = max(hi - lo, 1e-5) / 15,
-///   z = clamp(round(-lo / s), 0, 15), q = clamp(round(w / s) + z, 0, 15), decoded as (q - z) * s;
-/// f32 arithmetic, ties round to even. `group_size` >= 1, or -1 for one group per row; a last group may be shorter.
-/// `scale_dtype` is f16 or f32: s is rounded to it before z and q are computed, since what is stored is what decodes.
-/// Errors: invalid_checkpoint naming the weight when one is not finite or its scale overflows f16.
-Weight rtn_int4(const Weight& weight, std::int64_t group_size, DType scale_dtype, ThreadPool& pool);
+/// Which integers a group of weights is mapped to.
+struct GroupLayout {
+  int bits = 4;                    // 2 to 8
+  std::int64_t group_size = 128;   // >= 1, or -1 for one group per row; a last group may be shorter
+  bool symmetric = false;          // the zero is 2^(bits-1) and the scale 2 max|w| / (2^bits - 1)
+  DType scale_dtype = DType::f16;  // f16, bf16 or f32: the scale is rounded to it before codes are computed
+  bool int8_activations = false;   // passed on to the Format
+
+  /// Inputs per group of a row of `in` inputs.
+  std::int64_t group_of(std::int64_t in) const { return group_size == -1 ? in : group_size; }
+};
+
+/// Quantizes a dense f32 weight (out, in), rows in parallel, with n = 2^bits - 1:
+///   lo = min(0, min w), hi = max(0, max w), s = max(hi - lo, 1e-5) / n,
+///   z = clamp(round(-lo / s), 0, n), q = clamp(round(w / s) + z, 0, n), decoded as (q - z) * s;
+/// f32 arithmetic, ties round to even. `shrink` f32 (out, groups), may be null: lo and hi are multiplied by it first,
+/// so that weights outside are clipped. Errors: invalid_checkpoint naming the weight when one is not finite or its
+/// scale overflows the scale's type.
+Weight rtn(const Weight& weight, const GroupLayout& layout, ThreadPool& pool, const Tensor* shrink = nullptr);
+
+/// What rtn() would decode to, without making codes: dst (in) from one row src (in). `shrink` (groups) may be null.
+/// Values that are not finite give values that are not finite.
+void rtn_round_row(const float* src, std::int64_t in, const GroupLayout& layout, float* dst,
+                   const float* shrink = nullptr);
+
+/// rtn() with 4 bits, asymmetric.
+inline Weight rtn_int4(const Weight& weight, std::int64_t group_size, DType scale_dtype, ThreadPool& pool) {
+  return rtn(weight, {4, group_size, false, scale_dtype, false}, pool);
+}
 
 }  // namespace bittern::quant

@@ -1,4 +1,4 @@
-// The table of schemes and w4a16's row, which is stored as AWQ GEMM: the layout that other tools read most widely.
+// The table of schemes and its rows for AWQ GEMM, the layout of 4-bit weights that other tools read most widely.
 #include "quant/scheme.h"
 
 #include <bittern/error.h>
@@ -7,6 +7,7 @@
 #include <array>
 
 #include "quant/lookup.h"
+#include "quant/scheme_rows.h"
 #include "tensor/awq.h"
 
 namespace bittern::quant {
@@ -23,10 +24,6 @@ std::vector<TensorSpec> awq_tensors(const LinearTask& linear, std::int64_t group
           {linear.name + ".scales", DType::f16, {groups, linear.out}}};
 }
 
-std::span<const std::byte> bytes_of(const Tensor& tensor) {
-  return {tensor.as<const std::byte>(), static_cast<std::size_t>(tensor.size()) * dtype_size(tensor.dtype)};
-}
-
 void awq_pack(const Weight& weight, const TensorSink& sink) {
   const AwqTensors tensors = pack_awq(weight);
   sink(weight.name + ".qweight", bytes_of(tensors.qweight));
@@ -35,9 +32,7 @@ void awq_pack(const Weight& weight, const TensorSink& sink) {
 }
 
 std::int64_t awq_pack_bytes(const LinearTask& linear, std::int64_t group_size) {
-  std::int64_t bytes = 0;
-  for (const TensorSpec& tensor : awq_tensors(linear, group_size)) bytes += tensor.bytes();
-  return bytes;
+  return total_bytes(awq_tensors(linear, group_size));
 }
 
 Json awq_config(std::int64_t group_size, const std::vector<std::string>& kept) {
@@ -45,9 +40,7 @@ Json awq_config(std::int64_t group_size, const std::vector<std::string>& kept) {
           {"zero_point", true},    {"version", "gemm"}, {"modules_to_not_convert", kept}};
 }
 
-constexpr std::array<std::int64_t, 4> kW4GroupSizes = {32, 64, 128, -1};
-
-constexpr std::array kSchemes = {
+constexpr std::array kAwqSchemes = {
     Scheme{.name = "w4a16",
            .numbers = "w4a16",
            .disk_format = "awq",
@@ -55,7 +48,7 @@ constexpr std::array kSchemes = {
            .bits = 4,
            .symmetric = false,
            .int8_activations = false,
-           .group_sizes = kW4GroupSizes,
+           .group_sizes = kGroupSizes,
            .scale_dtype = DType::f16,
            .obstacle = awq_obstacle,
            .tensors = awq_tensors,
@@ -64,11 +57,33 @@ constexpr std::array kSchemes = {
            .config = awq_config},
 };
 
+std::vector<Scheme> join_rows() {
+  std::vector<Scheme> rows(kAwqSchemes.begin(), kAwqSchemes.end());
+  for (const auto& more : {compressed_schemes(), gptq_schemes()}) rows.insert(rows.end(), more.begin(), more.end());
+  return rows;
+}
+
 }  // namespace
 
-std::span<const Scheme> all_schemes() { return kSchemes; }
+std::span<const Scheme> all_schemes() {
+  static const std::vector<Scheme> rows = join_rows();
+  return rows;
+}
 
 const Scheme& find_scheme(std::string_view name) { return find_row("scheme", name, all_schemes()); }
+
+const Scheme& find_scheme_in_format(std::string_view scheme, std::string_view disk_format) {
+  const std::string_view numbers = find_scheme(scheme).numbers;
+  std::string formats;
+  for (const Scheme& row : all_schemes()) {
+    if (row.numbers != numbers) continue;
+    if (row.disk_format == disk_format) return row;
+    formats += (formats.empty() ? "" : ", ") + std::string(row.disk_format);
+  }
+  throw Error(ErrorCode::invalid_argument,
+              "scheme " + std::string(numbers) + " cannot be written in the format '" + std::string(disk_format) + "'",
+              "it can be written as " + formats);
+}
 
 void check_group_size(const Scheme& scheme, std::int64_t group_size) {
   if (std::ranges::find(scheme.group_sizes, group_size) != scheme.group_sizes.end()) return;

@@ -44,6 +44,8 @@ struct Scheme {
 std::span<const Scheme> all_schemes();
 /// Error(invalid_argument) lists the names and suggests the nearest.
 const Scheme& find_scheme(std::string_view name);
+/// The scheme with the numbers of `scheme` in another disk format. Error(invalid_argument) lists the formats there are.
+const Scheme& find_scheme_in_format(std::string_view scheme, std::string_view disk_format);
 /// Error(invalid_argument) lists the group sizes of the scheme.
 void check_group_size(const Scheme& scheme, std::int64_t group_size);
 /// Inputs per group of a linear: `group_size`, or the whole width for -1.

@@ -146,7 +146,7 @@ TEST(Rtn, RefusesWeightsThatAreNotFiniteByName) {
 TEST(Rtn, RefusesScalesThatOverflowF16ButTakesThemInF32) {
   const Weight weight = make_weight(1, 32, std::vector<float>(32, 1e6f));  // 1e6 / 15 > 65504
   EXPECT_EQ(rtn_int4(weight, 32, DType::f32, pool()).scales.as<float>()[0], 1e6f / 15);
-  EXPECT_ERROR(ErrorCode::invalid_checkpoint, "overflows f16", rtn_int4(weight, 32, DType::f16, pool()));
+  EXPECT_ERROR(ErrorCode::invalid_checkpoint, "scale overflows", rtn_int4(weight, 32, DType::f16, pool()));
 }
 
 TEST(WeightError, MatchesItsFormulas) {
