@@ -110,6 +110,11 @@ struct AttentionArgs {
 
 enum class Activation : std::uint8_t { silu, gelu_tanh, gelu_erf };
 
+/// How activations are rounded for a weight whose format says int8_activations (W8A8): per row of x, over the whole row,
+/// scale = max|x| / 127 and q = round(x * (127 / max|x|)) to nearest even, both computed in f32; the row then counts as
+/// q * scale. A row whose max|x| is at most this counts as zeros; one with an infinity or a NaN gives NaN throughout.
+inline constexpr float kSmallestRoundedActivation = 1e-30f;
+
 /// What was chosen, for `bittern env` and logs.
 struct KernelChoice {
   std::string operation;  // "linear int4 g128"
@@ -183,8 +188,9 @@ struct BackendOptions {
   std::string isa;             // cpu: "" best, or "generic", "avx2", "avx512", "avx512vnni", "avx512bf16" to force down
   bool deterministic = false;  // only kernels whose result for a row does not depend on the rest of the batch
   std::string kernel_pin;      // "gemm=NAME", as BITTERN_KERNEL
-  std::string compute;         // "" or "auto": activations keep 32 bits; "bf16", "int8": rounded where it gains
-                               // where weights are int4 (cpu with avx512vnni)
+  std::string compute;         // "" or "auto": activations keep 32 bits, but are rounded to 8 for weights whose format
+                               // says so; "f32": always kept. cpu only: "bf16": rounded to bf16 for many rows (with
+                               // avx512bf16); "int8": to 8 bits per group for 4-bit weights (with avx512vnni)
 };
 
 /// The format `--kv-cache` names: f32, f16, bf16, int8, int4, int8-static, or auto: bf16, and f32 on ref, which is the oracle.

@@ -42,6 +42,12 @@ struct WeightCase {
   }
 };
 
+/// The same format, made for activations rounded to 8 bits.
+inline Format with_int8_activations(Format format) {
+  format.int8_activations = true;
+  return format;
+}
+
 inline std::vector<WeightCase> weight_cases() {
   constexpr Weight::Shift kOffsets = Weight::Shift::offsets;
   return {{Format::dense(DType::f32)},
@@ -67,7 +73,12 @@ inline std::vector<WeightCase> weight_cases() {
           {Format::grouped(4, 32, Codes::e2m1), false},
           {Format::grouped(4, 32, Codes::iq4_nl)},
           {Format::grouped(8, 128, Codes::e4m3)},
-          {Format::grouped(8, -1, Codes::e4m3), false}};
+          {Format::grouped(8, -1, Codes::e4m3), false},
+          {with_int8_activations(Format::grouped(8, -1)), false},
+          {with_int8_activations(Format::grouped(8, 32)), true, Weight::Shift::zeros, true},
+          {with_int8_activations(Format::grouped(6, 64)), false},
+          {with_int8_activations(Format::int4(32))},  // rounds, but has no integer kernel
+          {with_int8_activations(Format::grouped(8, 128)), true, kOffsets}};
 }
 
 inline std::vector<LinearCase> linear_cases() {

@@ -134,6 +134,65 @@ TEST_P(LinearParity, KernelsThatRoundActivations) {
   GTEST_SKIP() << GetParam().isa << " has no kernel that rounds activations";
 }
 
+// Weights made for 8-bit activations: kept in 32 bits on demand, by ref and cpu alike, which is another result.
+TEST_P(LinearParity, ActivationsCanBeKept) {
+  if (!GetParam().weight.format.int8_activations) GTEST_SKIP() << "a format that keeps activations anyway";
+  BackendOptions options = cpu_options(GetParam().isa), ref_options;
+  options.compute = ref_options.compute = "f32";
+  ASSERT_NO_FATAL_FAILURE(start(options));
+  if (!cpu) return;
+  const auto keeping_ref = make_backend("ref", ref_options);
+  for (const LinearCase& c : {LinearCase{1, 172, 40, true}, {9, 129, 33}, {40, 100, 17, false, true}}) {
+    SCOPED_TRACE(c.name());
+    LinearProblem problem(c, GetParam().weight);
+    const Matrix kept = problem.run(*keeping_ref), rounded = problem.run(*ref);
+    expect_close(problem.run(*cpu), kept, problem);
+    double difference = 0;
+    for (std::int64_t n = 0; n < kept.cols(); ++n) difference += std::abs(kept.at(0, n) - rounded.at(0, n));
+    EXPECT_GT(difference, 0) << "the reference did not round";
+  }
+}
+
+// Integer sums and unfused scaling: not a bit depends on the instruction set.
+TEST_P(LinearParity, IntegerKernelsGiveTheSameBitsEverywhere) {
+  const WeightCase& kind = GetParam().weight;
+  if (!kind.format.int8_activations || kind.format.bits <= 4 || kind.shift == Weight::Shift::offsets) {
+    GTEST_SKIP() << "not computed in integers";
+  }
+  ASSERT_NO_FATAL_FAILURE(start(cpu_options(GetParam().isa)));
+  if (!cpu) return;
+  const auto generic = make_backend("cpu", cpu_options("generic"));
+  for (const LinearCase& c : linear_cases()) {
+    SCOPED_TRACE(c.name());
+    LinearProblem problem(c, kind);
+    const Matrix found = problem.run(*cpu), expected = problem.run(*generic);
+    for (std::int64_t r = 0; r < found.rows(); ++r) {
+      for (std::int64_t n = 0; n < found.cols(); ++n) ASSERT_EQ(found.at(r, n), expected.at(r, n)) << r << ' ' << n;
+    }
+  }
+}
+
+// Rows of zeros, of numbers too small to divide by, and the largest codes of both sides, which fill the sums most.
+TEST_P(LinearParity, ExtremeRows) {
+  ASSERT_NO_FATAL_FAILURE(start(cpu_options(GetParam().isa)));
+  if (!cpu) return;
+  LinearProblem problem({4, 300, 33}, GetParam().weight);
+  for (std::int64_t i = 0; i < 300; ++i) {
+    problem.x.at(0, i) = 0;
+    problem.x.at(1, i) = 1e-38f;
+    problem.x.at(2, i) = -3.0f;
+    problem.x.at(3, i) = i == 7 ? 1000.0f : 0.001f;
+  }
+  if (problem.weight.format.kind == FormatKind::grouped && problem.weight.format.codes == Codes::integer) {
+    for (std::int64_t n = 0; n < 33; ++n) {
+      for (std::int64_t i = 0; i < 300; ++i) {
+        problem.weight.set_code(n, i, static_cast<std::uint8_t>((1 << problem.weight.format.bits) - 1));
+      }
+    }
+  }
+  expect_close(problem.run(*cpu), problem.run(*ref), problem);
+}
+
 TEST_P(LinearParity, EveryKernelPinned) {
   ASSERT_NO_FATAL_FAILURE(start(cpu_options(GetParam().isa)));
   if (!cpu) return;

@@ -67,4 +67,14 @@ const KernelTable& kernel_table(IsaLevel level) {
   return *kernel_table_generic();
 }
 
+const W8A8Table& w8a8_table(IsaLevel level) {
+#if defined(__x86_64__)
+  if (level >= IsaLevel::avx512vnni) return *w8a8_table_avx512vnni();
+  if (level >= IsaLevel::avx512) return *w8a8_table_avx512();
+  if (level == IsaLevel::avx2) return *w8a8_table_avx2();
+#endif
+  static_cast<void>(level);
+  return *w8a8_table_generic();
+}
+
 }  // namespace bittern::cpu

@@ -19,5 +19,6 @@ IsaLevel best_isa();
 IsaLevel choose_isa(const std::string& wanted);
 /// The kernels shared by all levels with the same registers (avx512vnni and avx512bf16 use avx512's).
 const KernelTable& kernel_table(IsaLevel level);
+const W8A8Table& w8a8_table(IsaLevel level);
 
 }  // namespace bittern::cpu

@@ -8,6 +8,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <limits>
+#include <numeric>
 
 #include "base/check.h"
 #include "base/strings.h"
@@ -15,12 +16,14 @@
 namespace bittern::cpu {
 namespace {
 
+static_assert(kSmallestRounded == kSmallestRoundedActivation);
 constexpr Index kAnyRows = std::numeric_limits<Index>::max();
 constexpr Index kNeverChosen = kAnyRows;
 constexpr Index kBf16DotMinRows = 16;
 constexpr Index kDirectMaxRows = 8;  // from here on a panel, decoded once, is faster (docs/performance.md)
 
 bool any_kind(const Packing&) { return true; }
+bool w8_for_8_bits(const Packing& p) { return p.w8a8; }
 bool w4_with_zeros(const Packing& p) { return p.kind == TileKind::w4 && !p.offsets; }
 bool bf16_or_w4(const Packing& p) { return p.kind == TileKind::bf16 || p.kind == TileKind::w4; }
 
@@ -30,24 +33,34 @@ Index divide_up(Index a, Index b) { return (a + b - 1) / b; }
 
 LinearRunner::LinearRunner(IsaLevel isa, bool deterministic, const std::string& pin, const std::string& compute,
                            ThreadPool& pool)
-    : table_(kernel_table(isa)), deterministic_(deterministic), pool_(pool) {
+    : table_(kernel_table(isa)),
+      w8a8_(bittern::cpu::w8a8_table(isa)),
+      deterministic_(deterministic),
+      round_activations_(compute != "f32" && compute != "bf16"),
+      pool_(pool) {
   const std::string suffix = std::string("_") + table_.isa;
   kernels_ = {
-      {"direct" + suffix, any_kind, true, 1, kDirectMaxRows, &LinearRunner::run_direct},
-      {"panel" + suffix, any_kind, true, kDirectMaxRows + 1, kAnyRows, &LinearRunner::run_panel},
-      {"dequantize", any_kind, true, 1, kAnyRows, &LinearRunner::run_dequantize},
+      {"direct" + suffix, any_kind, true, false, 1, kDirectMaxRows, &LinearRunner::run_direct},
+      {"panel" + suffix, any_kind, true, false, kDirectMaxRows + 1, kAnyRows, &LinearRunner::run_panel},
+      {"dequantize", any_kind, true, false, 1, kAnyRows, &LinearRunner::run_dequantize},
   };
+  if (round_activations_) {
+    const std::string level = isa >= IsaLevel::avx512vnni ? "_avx512vnni" : suffix;
+    kernels_.insert(kernels_.begin(),
+                    {"w8a8" + level, w8_for_8_bits, true, true, 1, kAnyRows, &LinearRunner::run_w8a8});
+  }
   add_optional_kernels(isa, compute);
   if (!pin.empty()) pin_kernel(pin);
 }
 
-// The kernels that round activations, to bf16 or to 8 bits, run only where that was asked for: a model's answers must
-// not depend on which instruction a machine happens to be fast at.
+// The kernels that round activations, to bf16 or to 8 bits per group, run only where that was asked for: a model's
+// answers must not depend on which instruction a machine happens to be fast at. (W8A8 is the weight's own wish, and the
+// same on every machine.)
 void LinearRunner::add_optional_kernels(IsaLevel isa, const std::string& compute) {
   const bool int8 = compute == "int8", bf16 = compute == "bf16";
-  if (!int8 && !bf16 && !compute.empty() && compute != "auto") {
+  if (!int8 && !bf16 && !compute.empty() && compute != "auto" && compute != "f32") {
     throw Error(ErrorCode::invalid_argument, "there is no compute mode '" + compute + "'",
-                "the modes are auto, bf16, int8");
+                "the modes are auto, f32, bf16, int8");
   }
   if ((int8 && isa < IsaLevel::avx512vnni) || (bf16 && isa < IsaLevel::avx512bf16)) {
     throw Error(ErrorCode::unsupported,
@@ -63,10 +76,10 @@ void LinearRunner::add_optional_kernels(IsaLevel isa, const std::string& compute
   if (isa >= IsaLevel::avx512bf16) {
     const Index from = bf16 ? kBf16DotMinRows : kNeverChosen;  // it can be pinned all the same
     kernels_.insert(kernels_.begin(),
-                    {"bf16dot_avx512bf16", bf16_or_w4, false, from, kAnyRows, &LinearRunner::run_bf16dot});
+                    {"bf16dot_avx512bf16", bf16_or_w4, false, false, from, kAnyRows, &LinearRunner::run_bf16dot});
   }
   if (int8) {
-    kernels_.insert(kernels_.begin(), {"int8dot_avx512vnni", w4_with_zeros, true, 1, kAnyRows, &LinearRunner::run_int8dot});
+    kernels_.insert(kernels_.begin(), {"int8dot_avx512vnni", w4_with_zeros, true, true, 1, kAnyRows, &LinearRunner::run_int8dot});
   }
 #endif
 }
@@ -99,14 +112,16 @@ const LinearRunner::Kernel& LinearRunner::choose(const Packing& packing, Index r
 void LinearRunner::run(const LinearCall& call) {
   if (call.rows == 0) return;
   BITTERN_CHECK(call.w->tiled(), "linear over a table that was prepared for embed alone");
-  (this->*choose(call.w->packing(), call.rows).run)(call);
+  const Kernel& kernel = choose(call.w->packing(), call.rows);
+  const bool round = round_activations_ && call.w->format().int8_activations && !kernel.rounds;
+  (this->*kernel.run)(round ? round_x(call) : call);
 }
 
 std::vector<KernelChoice> LinearRunner::choices() const {
   constexpr std::pair<Packing, const char*> kKinds[] = {
       {{TileKind::f32}, "f32"},   {{TileKind::bf16}, "bf16"},         {{TileKind::f16}, "f16"},
       {{TileKind::w4}, "int4"},   {{TileKind::w4, true}, "int4 with offsets"}, {{TileKind::t4}, "e2m1 or iq4_nl"},
-      {{TileKind::w8}, "int8"}, {{TileKind::e4m3}, "e4m3"}};
+      {{TileKind::w8}, "int8"}, {{TileKind::w8, false, true}, "int8 with 8-bit activations"}, {{TileKind::e4m3}, "e4m3"}};
   std::vector<KernelChoice> result;
   for (const auto& [packing, name] : kKinds) {
     const Kernel& one = choose(packing, 1);
@@ -160,7 +175,7 @@ void LinearRunner::sum_groups(const LinearCall& call, LinearArgs& args) {
   pool_.parallel_ranges(call.rows, 1, rows);
 }
 
-LinearArgs LinearRunner::arguments(const LinearCall& call) {
+LinearArgs LinearRunner::arguments(const LinearCall& call, bool sums) {
   const CpuWeight& w = *call.w;
   LinearArgs args{};
   args.x = padded_x(call, args.x_stride);
@@ -178,8 +193,63 @@ LinearArgs LinearRunner::arguments(const LinearCall& call) {
   args.table = w.table();
   args.row_end = call.rows;
   args.tile_end = w.tile_count();
-  if (w.grouped()) sum_groups(call, args);
+  if (w.grouped() && sums) sum_groups(call, args);
   return args;
+}
+
+/// Rows of x to 8 bits each: codes in x_int8_ (rows, stride), zeros past `inputs`, and one scale per row in x_scales_.
+void LinearRunner::round_rows(const float* x, Index x_stride, Index rows, Index inputs, Index stride) {
+  std::int8_t* codes = x_int8_.get<std::int8_t>(static_cast<std::size_t>(rows * stride));
+  float* scales = x_scales_.get<float>(static_cast<std::size_t>(rows));
+  const auto round = [&](Index begin, Index end, int) {
+    for (Index r = begin; r < end; ++r) {
+      scales[r] = w8a8_.round_row(x + r * x_stride, inputs, codes + r * stride);
+      std::fill(codes + r * stride + inputs, codes + (r + 1) * stride, std::int8_t{0});
+    }
+  };
+  if (rows < 16) return round(0, rows, 0);
+  pool_.parallel_ranges(rows, 1, round);
+}
+
+// For weights made for 8-bit activations whose packing has no integer kernel: the same rounding, then f32 arithmetic.
+LinearCall LinearRunner::round_x(const LinearCall& call) {
+  const Index in = call.w->in();
+  round_rows(call.x, call.x_stride, call.rows, in, in);
+  const std::int8_t* codes = x_int8_.get<std::int8_t>(0);
+  const float* scales = x_scales_.get<float>(0);
+  float* rounded = x_rounded_.get<float>(static_cast<std::size_t>(call.rows * in));
+  for (Index r = 0; r < call.rows; ++r) {
+    for (Index i = 0; i < in; ++i) rounded[r * in + i] = static_cast<float>(codes[r * in + i]) * scales[r];
+  }
+  LinearCall result = call;
+  result.x = rounded;
+  result.x_stride = in;
+  return result;
+}
+
+void LinearRunner::run_w8a8(const LinearCall& call) {
+  LinearArgs args = arguments(call, false);
+  const Index stride = divide_up(args.inputs, 4) * 4;
+  round_rows(args.x, args.x_stride, call.rows, args.inputs, stride);
+  const std::int8_t* codes = x_int8_.get<std::int8_t>(0);
+  std::int32_t* sums = sums_.get<std::int32_t>(static_cast<std::size_t>(call.rows * args.groups));
+  for (Index r = 0; r < call.rows; ++r) {
+    for (Index g = 0; g < args.groups; ++g) {
+      const std::int8_t* row = codes + r * stride;
+      sums[r * args.groups + g] = std::accumulate(row + g * args.group, row + std::min(args.inputs, (g + 1) * args.group),
+                                                  std::int32_t{0});
+    }
+  }
+  args.x_int8 = codes;
+  args.x_int8_stride = stride;
+  args.x_scales = x_scales_.get<float>(0);
+  args.x_sums = sums;
+  pool_.parallel_for(static_cast<int>(divide_up(args.tile_end, w8a8_.tiles)), [&](int task, int) {
+    LinearArgs part = args;
+    part.tile_begin = task * w8a8_.tiles;
+    part.tile_end = std::min(args.tile_end, part.tile_begin + w8a8_.tiles);
+    w8a8_.run(&part);
+  });
 }
 
 void LinearRunner::run_direct(const LinearCall& call) {

@@ -26,7 +26,7 @@ struct LinearCall {
 class LinearRunner {
  public:
   /// `pin` is "" or "gemm=NAME": the named kernel runs whatever it supports. Error(invalid_argument) lists the names.
-  /// `compute` is "", "auto", "bf16" or "int8" (BackendOptions::compute). Error(unsupported) when it needs a higher
+  /// `compute` is "", "auto", "f32", "bf16" or "int8" (BackendOptions::compute). Error(unsupported) when it needs a higher
   /// level.
   LinearRunner(IsaLevel isa, bool deterministic, const std::string& pin, const std::string& compute, ThreadPool& pool);
 
@@ -39,12 +39,16 @@ class LinearRunner {
     std::string name;
     bool (*supports)(const Packing& packing);
     bool exact;                // a row's bits do not depend on the other rows
+    bool rounds;               // takes x as it is and rounds it to 8 bits itself
     Index min_rows, max_rows;  // where it is the best choice; a pin ignores this
     void (LinearRunner::*run)(const LinearCall&);
   };
 
   const Kernel& choose(const Packing& packing, Index rows) const;
-  LinearArgs arguments(const LinearCall& call);
+  LinearArgs arguments(const LinearCall& call, bool sums = true);
+  LinearCall round_x(const LinearCall& call);
+  void round_rows(const float* x, Index x_stride, Index rows, Index inputs, Index stride);
+  void run_w8a8(const LinearCall& call);
   void copy_x(const LinearCall& call, Index stride, float* to);
   const float* padded_x(const LinearCall& call, Index& stride);
   void sum_groups(const LinearCall& call, LinearArgs& args);
@@ -58,11 +62,13 @@ class LinearRunner {
   void run_dequantize(const LinearCall& call);
 
   const KernelTable& table_;
+  const W8A8Table& w8a8_;
   bool deterministic_;
+  bool round_activations_;  // of formats made for 8-bit activations
   ThreadPool& pool_;
   std::vector<Kernel> kernels_;
   const Kernel* pinned_ = nullptr;
-  Scratch x_, x_bf16_, x_int8_, x_scales_, sums_, panels_;
+  Scratch x_, x_bf16_, x_int8_, x_scales_, x_rounded_, sums_, panels_;
 };
 
 }  // namespace bittern::cpu

@@ -17,6 +17,7 @@ namespace bittern::cpu {
 struct Packing {
   TileKind kind;
   bool offsets = false;  // grouped: real offsets in place of zeros
+  bool w8a8 = false;     // w8 with zeros, of a format made for 8-bit activations, in groups an int32 can sum
 };
 
 class CpuWeight final : public PackedWeight {
@@ -32,7 +33,11 @@ class CpuWeight final : public PackedWeight {
   std::int64_t bytes() const override { return static_cast<std::int64_t>(memory_.size()); }
   bool tiled() const { return tiled_; }
   TileKind kind() const { return kind_; }
-  Packing packing() const { return {kind_, header_ == GroupHeader::f32_offsets}; }
+  Packing packing() const {
+    const bool offsets = header_ == GroupHeader::f32_offsets;
+    const bool w8a8 = format().int8_activations && kind_ == TileKind::w8 && !offsets && group_ <= kW8A8MaxGroup;
+    return {kind_, offsets, w8a8};
+  }
   bool grouped() const { return kind_ >= TileKind::w4; }
   /// Tiles of sixteen outputs; lanes past the last output hold zeros.
   Index tile_count() const { return (out() + kTileOutputs - 1) / kTileOutputs; }

@@ -24,12 +24,12 @@ std::unique_ptr<Backend> make_ref_backend(const BackendOptions& options) {
                 "the ref backend has no kernels to choose from, but '" + options.kernel_pin + "' was asked for",
                 "use the cpu backend");
   }
-  if (!options.compute.empty() && options.compute != "auto") {
+  if (!options.compute.empty() && options.compute != "auto" && options.compute != "f32") {
     throw Error(ErrorCode::invalid_argument,
                 "the ref backend computes in double, but compute mode '" + options.compute + "' was asked for",
-                "use the cpu backend");
+                "use the cpu backend, or auto or f32");
   }
-  return std::make_unique<RefBackend>();
+  return std::make_unique<RefBackend>(options.compute != "f32");
 }
 
 std::unique_ptr<DeviceBuffer> RefBackend::allocate(std::int64_t bytes) { return std::make_unique<HostBuffer>(bytes); }

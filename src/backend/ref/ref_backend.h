@@ -11,6 +11,9 @@ namespace bittern {
 
 class RefBackend final : public Backend {
  public:
+  /// `round_activations`: for weights made for 8-bit activations, as backend.h defines it.
+  explicit RefBackend(bool round_activations) : round_activations_(round_activations) {}
+
   std::string_view name() const override { return "ref"; }
   std::string description() const override { return "ref (plain loops, 1 thread)"; }
   std::vector<KernelChoice> kernel_choices() const override { return {{"everything", "loop"}}; }
@@ -39,6 +42,9 @@ class RefBackend final : public Backend {
   void attention(const AttentionArgs& args, const BatchView& batch, const KvPool& pool) override;
   void read_kv(const KvPool& pool, int layer, std::span<const std::int32_t> blocks, std::int64_t tokens, float* k,
                float* v) const override;
+
+ private:
+  bool round_activations_;
 };
 
 }  // namespace bittern

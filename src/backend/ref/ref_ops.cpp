@@ -1,6 +1,9 @@
 // Operations of the reference backend that look at one row at a time.
+#include <algorithm>
 #include <cmath>
+#include <limits>
 #include <numbers>
+#include <vector>
 
 #include "backend/ref/ref_backend.h"
 #include "backend/ref/ref_weight.h"
@@ -29,10 +32,29 @@ void check_same(const Tensor& a, const Tensor& b) {
   BITTERN_CHECK(a.rank == b.rank && a.shape == b.shape, "{} and {}", a.describe(), b.describe());
 }
 
-double dot(const float* a, const float* b, std::int64_t n) {
+template <class T>
+double dot(const T* a, const float* b, std::int64_t n) {
   double sum = 0;
   for (std::int64_t i = 0; i < n; ++i) sum += static_cast<double>(a[i]) * b[i];
   return sum;
+}
+
+// A row of activations as 8 bits hold it: q * scale, exact in double.
+std::vector<double> rounded(const float* x, std::int64_t n) {
+  float largest = 0;
+  bool finite = true;
+  for (std::int64_t i = 0; i < n; ++i) {
+    largest = std::max(largest, std::abs(x[i]));
+    finite = finite && std::isfinite(x[i]);
+  }
+  if (!finite) return std::vector<double>(static_cast<std::size_t>(n), std::numeric_limits<double>::quiet_NaN());
+  std::vector<double> result(static_cast<std::size_t>(n), 0.0);
+  if (!(largest > kSmallestRoundedActivation)) return result;
+  const float scale = largest / 127.0f, inverse = 127.0f / largest;
+  for (std::int64_t i = 0; i < n; ++i) {
+    result[static_cast<std::size_t>(i)] = static_cast<double>(std::nearbyint(x[i] * inverse)) * scale;
+  }
+  return result;
 }
 
 double activate(double x, Activation activation) {
@@ -74,9 +96,11 @@ void RefBackend::linear(Tensor out, Tensor x, const PackedWeight& w, const Devic
   check_f32(x);
   BITTERN_CHECK(x.cols() == w.in() && out.cols() == w.out() && x.rows() == out.rows(), "{} to {}", x.describe(),
                 out.describe());
+  const bool round = round_activations_ && w.format().int8_activations;
   for (std::int64_t t = 0; t < x.rows(); ++t) {
+    const std::vector<double> codes = round ? rounded(x.row<float>(t), w.in()) : std::vector<double>{};
     for (std::int64_t o = 0; o < w.out(); ++o) {
-      const double sum = dot(x.row<float>(t), rows.row(o), w.in());
+      const double sum = round ? dot(codes.data(), rows.row(o), w.in()) : dot(x.row<float>(t), rows.row(o), w.in());
       out.row<float>(t)[o] = static_cast<float>(sum + (bias ? floats(*bias)[o] : 0.0f));
     }
   }

@@ -57,9 +57,10 @@ struct LinearArgs {
   const float* group_sums;      // (rows, groups) sums of x over each group
   const std::uint16_t* x_bf16;  // bf16 dot kernels: x rounded, rows of x_bf16_stride
   Index x_bf16_stride;
-  const std::int8_t* x_int8;   // int8 kernel: (rows, inputs rounded up to 8), of every 8 the even ones, then the odd
-  const float* x_scales;       // int8 kernel: (rows, groups)
-  const std::int32_t* x_sums;  // int8 kernel: (rows, groups) sums of x_int8
+  const std::int8_t* x_int8;   // int8dot: (rows, inputs rounded up to 8), of every 8 the even ones, then the odd
+  Index x_int8_stride;         // w8a8: rows of x_int8, in order, zeros from inputs to a multiple of 4
+  const float* x_scales;       // int8dot: (rows, groups); w8a8: (rows)
+  const std::int32_t* x_sums;  // both: (rows, groups) sums of x_int8
   Index row_begin, row_end, tile_begin, tile_end;
   float* scratch;  // kPanelScratch floats, 64-byte aligned; panel kernels only
 };
@@ -178,10 +179,27 @@ struct Int8DotTable {
   int tiles;  // the unit in which outputs are split
 };
 
+/// Rows whose largest size is at most this round to zeros: 127 divided by less may overflow.
+constexpr float kSmallestRounded = 1e-30f;
+
+/// Integer arithmetic over w8 tiles, the same bits on every instruction set.
+struct W8A8Table {
+  LinearFn run;  // over x_int8, x_scales and x_sums
+  /// x to codes, symmetric, to nearest even; returns the scale: largest |x| / 127, or NaN for a row that is not finite.
+  float (*round_row)(const float* x, Index inputs, std::int8_t* codes);
+  int tiles;  // the unit in which outputs are split
+};
+/// Inputs of a group whose sum of products (255 * 127 at most) an int32 holds.
+constexpr Index kW8A8MaxGroup = 65536;
+
 const KernelTable* kernel_table_generic();
 const KernelTable* kernel_table_avx2();
 const KernelTable* kernel_table_avx512();
 const Bf16DotTable* linear_bf16dot_table();
 const Int8DotTable* linear_int8dot_table();
+const W8A8Table* w8a8_table_generic();
+const W8A8Table* w8a8_table_avx2();
+const W8A8Table* w8a8_table_avx512();
+const W8A8Table* w8a8_table_avx512vnni();
 
 }  // namespace bittern::cpu

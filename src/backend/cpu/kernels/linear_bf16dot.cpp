@@ -8,7 +8,7 @@
 namespace bittern::cpu {
 namespace {
 
-constexpr int kDotRows = 6, kDotTiles = 4;
+constexpr int kBf16Rows = 6, kBf16Tiles = 4;
 
 /// Inputs [k, k + 2 * pairs) of some tiles: 16 dwords of two bf16 per pair of inputs.
 struct PairBlock {
@@ -101,12 +101,12 @@ BITTERN_INLINE void dot_last_rows(const LinearArgs& a, const PairBlock& b, Index
 template <bool grouped, int NT>
 void dot_block(const LinearArgs& a, const PairBlock& b, float* total, float* partial) {
   Index row = a.row_begin;
-  for (; row + kDotRows <= a.row_end; row += kDotRows) {
+  for (; row + kBf16Rows <= a.row_end; row += kBf16Rows) {
     const Index at = (row - a.row_begin) * NT * kLanes;
-    dot_rows<grouped, kDotRows, NT>(a, b, row, total + at, partial + at);
+    dot_rows<grouped, kBf16Rows, NT>(a, b, row, total + at, partial + at);
   }
   const Index at = (row - a.row_begin) * NT * kLanes;
-  dot_last_rows<grouped, kDotRows - 1, NT>(a, b, row, total + at, partial + at);
+  dot_last_rows<grouped, kBf16Rows - 1, NT>(a, b, row, total + at, partial + at);
 }
 
 template <int NT>
@@ -153,8 +153,8 @@ void dot_tiles(const LinearArgs& a, Index tile) {
   }
 }
 
-void dot_bf16(const LinearArgs* a) { dot_tiles<false, kDotTiles>(*a, a->tile_begin); }
-void dot_w4(const LinearArgs* a) { dot_tiles<true, kDotTiles>(*a, a->tile_begin); }
+void dot_bf16(const LinearArgs* a) { dot_tiles<false, kBf16Tiles>(*a, a->tile_begin); }
+void dot_w4(const LinearArgs* a) { dot_tiles<true, kBf16Tiles>(*a, a->tile_begin); }
 
 void round_row(const float* x, Index inputs, std::uint16_t* to) {
   for (Index i = 0; i < inputs; i += kLanes) {
@@ -167,7 +167,7 @@ void round_row(const float* x, Index inputs, std::uint16_t* to) {
 }  // namespace
 
 const Bf16DotTable* linear_bf16dot_table() {
-  static const Bf16DotTable table = {dot_bf16, dot_w4, round_row, kDotTiles};
+  static const Bf16DotTable table = {dot_bf16, dot_w4, round_row, kBf16Tiles};
   return &table;
 }
 

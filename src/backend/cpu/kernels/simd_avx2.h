@@ -17,6 +17,7 @@ namespace {
 constexpr int kPanelRows = 6, kPanelTiles = 1;  // 12 of 16 registers accumulate
 constexpr int kDirectTiles = 4, kDirectRows = 2;
 constexpr int kAttendRows = 4;
+constexpr int kDotRows = 2, kDotTiles = 2;
 
 template <>
 struct LanesOf<__m256> {
@@ -48,6 +49,10 @@ struct Make<__m256> {
 template <>
 struct MakeBits<__m256i> {
   BITTERN_INLINE __m256i load(const void* p) { return _mm256_loadu_si256(static_cast<const __m256i*>(p)); }
+  BITTERN_INLINE __m256i set1(std::int32_t x) { return _mm256_set1_epi32(x); }
+  BITTERN_INLINE __m256i load_u8(const std::uint8_t* p) {
+    return _mm256_cvtepu8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p)));
+  }
 };
 
 BITTERN_INLINE void store(float* p, __m256 v) { _mm256_storeu_ps(p, v); }
@@ -92,6 +97,17 @@ BITTERN_INLINE __m256 nibble_signed(__m256i w) {
 template <int j>
 BITTERN_INLINE __m256 byte_signed(__m256i w) {
   return _mm256_cvtepi32_ps(_mm256_srai_epi32(j == 3 ? w : _mm256_slli_epi32(w, 24 - 8 * j), 24));
+}
+BITTERN_INLINE __m256i add_int(__m256i a, __m256i b) { return _mm256_add_epi32(a, b); }
+BITTERN_INLINE __m256i sub_int(__m256i a, __m256i b) { return _mm256_sub_epi32(a, b); }
+BITTERN_INLINE __m256i mul_int(__m256i a, __m256i b) { return _mm256_mullo_epi32(a, b); }
+BITTERN_INLINE __m256 to_float(__m256i a) { return _mm256_cvtepi32_ps(a); }
+BITTERN_INLINE __m256i even_bytes(__m256i a) { return _mm256_srai_epi16(_mm256_slli_epi16(a, 8), 8); }
+BITTERN_INLINE __m256i odd_bytes(__m256i a) { return _mm256_srai_epi16(a, 8); }
+BITTERN_INLINE __m256i dot_bytes(__m256i acc, __m256i w, __m256i x) {
+  const __m256i even = _mm256_madd_epi16(even_bytes(w), even_bytes(x));
+  const __m256i odd = _mm256_madd_epi16(odd_bytes(w), odd_bytes(x));
+  return _mm256_add_epi32(acc, _mm256_add_epi32(even, odd));
 }
 struct LookupTable {
   __m256 low, high;

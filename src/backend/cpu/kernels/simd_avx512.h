@@ -21,6 +21,7 @@ using M = __mmask16;
 constexpr int kPanelRows = 6, kPanelTiles = 4;
 constexpr int kDirectTiles = 8, kDirectRows = 4;
 constexpr int kAttendRows = 8;
+constexpr int kDotRows = 4, kDotTiles = 4;  // of the W8A8 kernel
 
 BITTERN_INLINE V zero() { return _mm512_setzero_ps(); }
 BITTERN_INLINE V set1(float x) { return _mm512_set1_ps(x); }
@@ -109,6 +110,29 @@ template <int j>
 BITTERN_INLINE V byte_signed(I w) {
   return _mm512_cvtepi32_ps(_mm512_srai_epi32(j == 3 ? w : _mm512_slli_epi32(w, 24 - 8 * j), 24));
 }
+BITTERN_INLINE I set_bits(std::int32_t x) { return _mm512_set1_epi32(x); }
+BITTERN_INLINE I add_int(I a, I b) { return _mm512_add_epi32(a, b); }
+BITTERN_INLINE I sub_int(I a, I b) { return _mm512_sub_epi32(a, b); }
+BITTERN_INLINE I mul_int(I a, I b) { return _mm512_mullo_epi32(a, b); }
+BITTERN_INLINE V to_float(I a) { return _mm512_cvtepi32_ps(a); }
+BITTERN_INLINE I load_u8_int(const std::uint8_t* p) {
+  return _mm512_cvtepu8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
+}
+/// acc + the four products of the bytes of each dword, of (w + kDotBias) and x, all in two's complement.
+#if defined(__AVX512VNNI__)
+constexpr int kDotBias = 128;  // the instruction wants one side unsigned
+BITTERN_INLINE I dot_bytes(I acc, I w, I x) {
+  return _mm512_dpbusd_epi32(acc, _mm512_xor_si512(w, _mm512_set1_epi8(static_cast<char>(0x80))), x);
+}
+#else
+constexpr int kDotBias = 0;
+BITTERN_INLINE I even_bytes(I a) { return _mm512_srai_epi16(_mm512_slli_epi16(a, 8), 8); }
+BITTERN_INLINE I odd_bytes(I a) { return _mm512_srai_epi16(a, 8); }
+BITTERN_INLINE I dot_bytes(I acc, I w, I x) {
+  const I even = _mm512_madd_epi16(even_bytes(w), even_bytes(x)), odd = _mm512_madd_epi16(odd_bytes(w), odd_bytes(x));
+  return _mm512_add_epi32(acc, _mm512_add_epi32(even, odd));
+}
+#endif
 /// Any sixteen numbers that nibbles stand for.
 using LookupTable = V;
 BITTERN_INLINE LookupTable load_lookup(const float* numbers) { return load(numbers); }

@@ -16,6 +16,7 @@ typedef std::int32_t I4 __attribute__((vector_size(16)));
 constexpr int kPanelRows = 2, kPanelTiles = 1;
 constexpr int kDirectTiles = 2, kDirectRows = 1;
 constexpr int kAttendRows = 2;
+constexpr int kDotRows = 1, kDotTiles = 1;
 
 template <>
 struct LanesOf<F4> {
@@ -81,6 +82,8 @@ struct MakeBits<I4> {
     __builtin_memcpy(&v, p, 16);
     return v;
   }
+  BITTERN_INLINE I4 set1(std::int32_t x) { return I4{x, x, x, x}; }
+  BITTERN_INLINE I4 load_u8(const std::uint8_t* p) { return I4{p[0], p[1], p[2], p[3]}; }
 };
 
 BITTERN_INLINE void store(float* p, F4 v) { __builtin_memcpy(p, &v, 16); }
@@ -122,6 +125,14 @@ BITTERN_INLINE F4 nibble_signed(I4 w) {
 template <int j>
 BITTERN_INLINE F4 byte_signed(I4 w) {
   return __builtin_convertvector((w << (24 - 8 * j)) >> 24, F4);
+}
+BITTERN_INLINE I4 add_int(I4 a, I4 b) { return a + b; }
+BITTERN_INLINE I4 sub_int(I4 a, I4 b) { return a - b; }
+BITTERN_INLINE I4 mul_int(I4 a, I4 b) { return a * b; }
+BITTERN_INLINE F4 to_float(I4 a) { return __builtin_convertvector(a, F4); }
+BITTERN_INLINE I4 dot_bytes(I4 acc, I4 w, I4 x) {
+  acc += ((w << 24) >> 24) * ((x << 24) >> 24) + ((w << 16) >> 24) * ((x << 16) >> 24);
+  return acc + ((w << 8) >> 24) * ((x << 8) >> 24) + (w >> 24) * (x >> 24);
 }
 struct LookupTable {
   const float* numbers;

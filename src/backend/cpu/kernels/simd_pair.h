@@ -39,6 +39,10 @@ struct MakeBits<Pair<H>> {
     const char* c = static_cast<const char*>(p);
     return {MakeBits<H>::load(c), MakeBits<H>::load(c + sizeof(H))};
   }
+  BITTERN_INLINE Pair<H> set1(std::int32_t x) { return {MakeBits<H>::set1(x), MakeBits<H>::set1(x)}; }
+  BITTERN_INLINE Pair<H> load_u8(const std::uint8_t* p) {
+    return {MakeBits<H>::load_u8(p), MakeBits<H>::load_u8(p + sizeof(H) / 4)};
+  }
 };
 
 #define BITTERN_PAIR_1(name)               \
@@ -66,6 +70,10 @@ BITTERN_PAIR_2(max)
 BITTERN_PAIR_2(min)
 BITTERN_PAIR_2(copy_sign)
 BITTERN_PAIR_2(scale_by_power)
+BITTERN_PAIR_2(add_int)
+BITTERN_PAIR_2(sub_int)
+BITTERN_PAIR_2(mul_int)
+BITTERN_PAIR_3(dot_bytes)
 BITTERN_PAIR_3(fma)
 BITTERN_PAIR_3(fnma)
 #undef BITTERN_PAIR_1
@@ -106,6 +114,10 @@ BITTERN_INLINE typename FloatOf<Pair<H>>::type bf16_low(Pair<H> w) {
 template <class H>
 BITTERN_INLINE typename FloatOf<Pair<H>>::type bf16_high(Pair<H> w) {
   return {bf16_high(w.lo), bf16_high(w.hi)};
+}
+template <class H>
+BITTERN_INLINE typename FloatOf<Pair<H>>::type to_float(Pair<H> w) {
+  return {to_float(w.lo), to_float(w.hi)};
 }
 template <int i, class H>
 BITTERN_INLINE typename FloatOf<Pair<H>>::type nibble_signed(Pair<H> w) {

@@ -29,6 +29,9 @@ BITTERN_INLINE M lanes_between(int begin, int end) {
 }
 
 BITTERN_INLINE I load_bits(const void* p) { return MakeBits<I>::load(p); }
+BITTERN_INLINE I set_bits(std::int32_t x) { return MakeBits<I>::set1(x); }
+BITTERN_INLINE I load_u8_int(const std::uint8_t* p) { return MakeBits<I>::load_u8(p); }
+constexpr int kDotBias = 0;  // of dot_bytes, see simd_avx512.h
 BITTERN_INLINE V load_bf16(const std::uint16_t* p) { return Make<V>::load_bf16(p); }
 BITTERN_INLINE V load_f16(const std::uint16_t* p) { return Make<V>::load_f16(p); }
 BITTERN_INLINE V load_e4m3(const std::uint8_t* p) { return Make<V>::load_e4m3(p); }
