@@ -63,8 +63,9 @@ void add_device_options(CLI::App& command, RunOptions& o) {
              "force a lower instruction set: generic, avx2, avx512, avx512vnni, avx512bf16")
       ->group("Device");
   add_option(command, "--compute", o.device.compute,
-             "auto: activations stay in 32 bits; bf16, int8: rounded to 16 or 8 bits where a kernel gains by it")
-      ->check(CLI::IsMember({"auto", "bf16", "int8"}))
+             "auto: activations stay in 32 bits unless the checkpoint was made for 8 (W8A8); f32: always; bf16, int8: rounded "
+             "to 16 or 8 bits where a kernel gains by it")
+      ->check(CLI::IsMember({"auto", "f32", "bf16", "int8"}))
       ->group("Device");
   add_option(command, "--kernel", o.device.kernel_pin, "pin a kernel, gemm=NAME; `bittern env` lists them")
       ->group("Device");
