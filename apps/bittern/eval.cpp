@@ -93,7 +93,9 @@ int run_nll(const TextEvalOptions& options) {
 
 int run_kl(const TextEvalOptions& options) {
   EvalModel candidate(options.run, options.run.model, options.run.kv_cache, options.context);
-  EvalModel reference(options.run, options.reference, options.reference_kv_cache, options.context);
+  RunOptions reference_run = options.run;
+  reference_run.kv_params.clear();  // the candidate's; a reference in int8-static has its own in its directory
+  EvalModel reference(reference_run, options.reference, options.reference_kv_cache, options.context);
   const std::vector<std::int32_t> ids = reference.tokenizer().encode(read_text(options.data), {.parse_special = false});
   const quant::KlResult result =
       quant::kl_divergence(reference.source(), candidate.source(), ids, ppl_options(options, reference));
@@ -118,7 +120,7 @@ std::shared_ptr<TextEvalOptions> declare_text_eval(CLI::App& command, const char
   add_option(command, "--data", options->data, "text file")->required()->check(CLI::ExistingFile);
   add_option(command, "--context", options->context, "tokens of one window or document")->check(CLI::Range(2, 1 << 30));
   add_option(command, "--limit", options->limit, limit_help)->check(CLI::Range(0, 1 << 30));
-  add_option(command, "--kv-cache", options->run.kv_cache, "format of the KV cache: auto, f32, f16, bf16, int8, int4");
+  add_kv_cache_options(command, options->run);
   add_option(command, "--json", options->json, "print JSON");
   add_device_options(command, options->run);
   return options;

@@ -4,6 +4,7 @@
 #include <algorithm>
 
 #include "model_source.h"
+#include "models/kv_params.h"
 #include "server/model_text.h"
 
 namespace bittern::cli {
@@ -28,7 +29,8 @@ EvalModel::EvalModel(const RunOptions& options, const std::string& model, const 
   limits.max_sequences = 1;
   limits.max_tokens = static_cast<int>(std::min<std::int64_t>(longest, options.engine.max_step_tokens));
   limits.max_logit_rows = std::min(limits.max_tokens, logit_rows(config.vocab));
-  const KvSpec kv = model_->kv_spec(parse_kv_format(kv_cache, *backend_), block_tokens);
+  KvSpec kv = model_->kv_spec(parse_kv_format(kv_cache, *backend_), block_tokens);
+  kv.static_params = load_kv_params(kv_cache, options.kv_params, *files_, config);
   runner_ = std::make_unique<Runner>(*model_, *backend_, kv, (longest + block_tokens - 1) / block_tokens, limits);
   source_ = std::make_unique<quant::RunnerSource>(*runner_);
 }

@@ -23,6 +23,7 @@ std::unique_ptr<server::LoadedModel> load(const RunOptions& options) {
   load_options.backend = options.backend;
   load_options.device = options.device;
   load_options.engine = options.engine_options();
+  load_options.kv_params = options.kv_params;
   if (!options.chat_template.empty()) load_options.chat_template = read_text(options.chat_template);
   std::unique_ptr<Progress> progress;
   std::int64_t shown = 0;

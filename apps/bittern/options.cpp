@@ -74,9 +74,18 @@ void add_device_options(CLI::App& command, RunOptions& o) {
       ->group("Device");
 }
 
-void add_engine_options(CLI::App& command, RunOptions& o) {
-  add_option(command, "--kv-cache", o.kv_cache, "format of the KV cache: auto, f32, f16, bf16, int8, int4, int8-static")
+void add_kv_cache_options(CLI::App& command, RunOptions& o) {
+  add_option(command, "--kv-cache", o.kv_cache,
+             "format of the KV cache: auto, f32, f16, bf16, int8, int4, int8-static (needs calibration)")
       ->group("Memory");
+  add_option(command, "--kv-params", o.kv_params,
+             "file for int8-static, from `bittern kv-params`; without it, the model's own kv_params.safetensors")
+      ->check(CLI::ExistingFile)
+      ->group("Memory");
+}
+
+void add_engine_options(CLI::App& command, RunOptions& o) {
+  add_kv_cache_options(command, o);
   add_option(command, "--kv-cache-memory", o.kv_cache_memory,
              "size of the KV cache, such as 512MiB; auto: from the context")
       ->group("Memory");

@@ -41,6 +41,7 @@ struct RunOptions {
   std::string backend = "cpu";
   BackendOptions device;
   std::string kv_cache = "auto";
+  std::string kv_params;  // file; empty: the model's own
   std::string kv_cache_memory = "auto";
   std::string chat_template;  // file
   EngineOptions engine;
@@ -51,7 +52,9 @@ struct RunOptions {
 void add_model_argument(CLI::App& command, std::string& model);
 /// Backend, threads, instruction set, kernels.
 void add_device_options(CLI::App& command, RunOptions& options);
-/// KV cache, context, batch limits.
+/// Format of the KV cache, and its parameters.
+void add_kv_cache_options(CLI::App& command, RunOptions& options);
+/// Those, and memory, context, batch limits.
 void add_engine_options(CLI::App& command, RunOptions& options);
 
 /// How tokens are chosen and when to stop.

@@ -16,9 +16,12 @@ namespace bittern {
 
 class Backend;
 class Model;
+struct KvStaticParams;
 
 struct EngineOptions {
-  std::string kv_cache = "auto";    // auto | f32 | f16 | bf16 | int8 | int4; auto: bf16, on the ref backend f32
+  /// auto | f32 | f16 | bf16 | int8 | int4 | int8-static; auto: bf16, on the ref backend f32.
+  std::string kv_cache = "auto";
+  std::shared_ptr<const KvStaticParams> kv_params;  // of int8-static, which is refused without
   std::int64_t kv_cache_bytes = 0;  // 0: as many blocks as max_sequences * context need, within half of free memory
   int block_tokens = 64;
   /// Longest sequence, prompt and output. 0: what the model was made for, or what the blocks hold if that is less (the

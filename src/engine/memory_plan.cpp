@@ -85,6 +85,7 @@ ResolvedOptions resolve_options(Model& model, Backend& backend, const EngineOpti
   check_options(options);
   ResolvedOptions result;
   result.kv = model.kv_spec(parse_kv_format(options.kv_cache, backend), options.block_tokens);
+  if (result.kv.format == KvFormat::int8_static) result.kv.static_params = options.kv_params;
   if (!backend.supports(result.kv)) {
     throw Error(ErrorCode::unsupported,
                 fmt::format("the {} backend cannot hold a {} KV cache with head_dim {}", backend.name(),

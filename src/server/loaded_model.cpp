@@ -5,6 +5,7 @@
 
 #include <chrono>
 
+#include "models/kv_params.h"
 #include "server/model_text.h"
 
 namespace bittern::server {
@@ -16,7 +17,9 @@ LoadedModel::LoadedModel(std::shared_ptr<const ModelFiles> files, const LoadedMo
   tokenizer_ = load_tokenizer(*files_);
   template_ = load_chat_template(*files_, *tokenizer_, options.chat_template);
   model_ = load_model(files_, *backend_, options.load);
-  engine_ = make_engine(*model_, *backend_, options.engine);
+  EngineOptions engine = options.engine;
+  engine.kv_params = load_kv_params(engine.kv_cache, options.kv_params, *files_, model_->config());
+  engine_ = make_engine(*model_, *backend_, engine);
   load_seconds_ = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
 }
 

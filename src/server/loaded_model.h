@@ -24,6 +24,7 @@ struct LoadedModelOptions {
   std::string backend = "cpu";
   BackendOptions device;
   EngineOptions engine;
+  std::string kv_params;                     // file for --kv-cache int8-static; empty: the model's own
   std::optional<std::string> chat_template;  // Jinja text that replaces the checkpoint's own
   LoadOptions load;
 };

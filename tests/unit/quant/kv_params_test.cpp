@@ -62,7 +62,8 @@ TEST(KvScales, ConstantChannelsAreGuardedAndCounted) {
   EXPECT_EQ(scales.scale[0], nearest_float(5.0 / 127));
   EXPECT_EQ(scales.zero[0], 5.0f);
   EXPECT_EQ(scales.scale[1], nearest_float(1.0 / 127));
-  EXPECT_EQ(kv_rounding_error(std::vector<float>{5, 0, 1}, scales), 0);
+  const KvScales constant = {{scales.scale[0], scales.scale[1]}, {scales.zero[0], scales.zero[1]}, 2};
+  EXPECT_EQ(kv_rounding_error(std::vector<float>{5, 0}, constant), 0);
 }
 
 TEST(KvScales, RefusesRangesWithoutEnd) {
