@@ -16,6 +16,7 @@
 #include "model_source.h"
 #include "options.h"
 #include "quant/report.h"
+#include "quant/scheme.h"
 #include "table.h"
 #include "verb.h"
 
@@ -25,6 +26,7 @@ namespace {
 struct QuantizeVerbOptions {
   CalibrationSourceOptions calibration;
   std::string model, output, max_shard = "5GB";
+  std::string format;  // "": the one of the scheme's name
   quant::QuantizeOptions quantize;
   bool json = false;
   bool dry_run = false;
@@ -109,6 +111,9 @@ int run_quantize(const QuantizeVerbOptions& options) {
   quant::QuantizeOptions quantize_options = options.quantize;
   quantize_options.output = options.output;
   quantize_options.max_shard_bytes = parse_bytes("--max-shard", options.max_shard);
+  if (!options.format.empty()) {
+    quantize_options.scheme = quant::find_scheme_in_format(quantize_options.scheme, options.format).name;
+  }
   const auto files = open_model(options.model);
   if (quant::needs_calibration(quantize_options.algorithm))
     add_calibration(quantize_options, *files, options.calibration);
@@ -144,6 +149,8 @@ std::function<int()> declare_quantize(CLI::App& command) {
   add_model_argument(command, options->model);
   add_option(command, "--output,-o", options->output, "directory to make")->required();
   add_option(command, "--scheme", q.scheme, choices(quant::schemes()));
+  add_option(command, "--format", options->format,
+             "disk format to write the scheme in: awq, gptq or compressed-tensors; the scheme has its own otherwise");
   add_option(command, "--algorithm", q.algorithm, choices(quant::algorithms()));
   add_option(command, "--group-size", q.group_size, "inputs that share a scale: 32, 64, 128, or -1 for a whole row");
   add_option(command, "--data", options->calibration.data,
