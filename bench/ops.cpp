@@ -86,7 +86,7 @@ Weight random_weight(Format format, std::int64_t out, std::int64_t in) {
   for (std::int64_t i = 0; i < w.data.size(); ++i) w.data.as<std::uint8_t>()[i] = static_cast<std::uint8_t>(random());
   for (std::int64_t i = 0; i < w.scales.size(); ++i) {
     w.scales.as<float>()[i] = to_f32(to_f16(0.01f));
-    w.zeros.as<std::uint8_t>()[i] = 8;
+    w.zeros.as<std::uint8_t>()[i] = static_cast<std::uint8_t>(1 << (format.bits - 1));
   }
   return w;
 }
@@ -120,7 +120,7 @@ void run(Backend& backend, Linear& linear, std::int64_t rows) {
 
 void report_decode(const char* name, const char* format, std::int64_t rows, double bytes, double t,
                    const Limits& limits) {
-  fmt::print("  {:8} {:9} rows {:2}: {:8.1f} us  {:6.1f} GB/s  {:3.0f} % of read\n", name, format, rows, t * 1e6,
+  fmt::print("  {:8} {:13} rows {:2}: {:8.1f} us  {:6.1f} GB/s  {:3.0f} % of read\n", name, format, rows, t * 1e6,
              bytes / t / 1e9, 100 * bytes / t / limits.read);
 }
 
@@ -160,7 +160,7 @@ void prefill_shape(Backend& backend, const Shape& shape, Format format, std::int
   Linear linear = make_linear(backend, shape, format, rows);
   const double t = best_seconds(9, [&] { run(backend, linear, rows); });
   const double flops = 2.0 * static_cast<double>(shape.out * shape.in * rows);
-  fmt::print("  {:8} {:9} rows {:3}: {:8.1f} us  {:6.1f} GFLOP/s  {:3.0f} % of f32\n", shape.name, format.name(), rows,
+  fmt::print("  {:8} {:13} rows {:3}: {:8.1f} us  {:6.1f} GFLOP/s  {:3.0f} % of f32\n", shape.name, format.name(), rows,
              t * 1e6, flops / t / 1e9, 100 * flops / t / limits.flops);
 }
 
@@ -208,24 +208,28 @@ int bench(int argc, char** argv) {
     ThreadPool pool;
     limits = measure_limits(pool, cpu::kernel_table(cpu::choose_isa("")));
   }
-  const Format w4 = Format::int4(128), bf16 = Format::dense(DType::bf16);
+  const Format w4 = Format::int4(128), w8 = Format::grouped(8, 32), bf16 = Format::dense(DType::bf16);
+  Format w8a8 = Format::grouped(8, 1 << 14);  // one group per output, whatever its inputs
+  w8a8.int8_activations = true;
   if (wants(argc, argv, "decode")) {
     decode_model(*backend, w4, limits);
     decode_model(*backend, Format::int4(32), limits);
+    decode_model(*backend, w8, limits);
+    decode_model(*backend, w8a8, limits);
     if (cpu::choose_isa("") >= cpu::IsaLevel::avx512vnni) {
       BackendOptions int8;
       int8.compute = "int8";
       fmt::print("  with compute int8:\n");
       decode_model(*make_backend("cpu", int8), w4, limits);
     }
-    for (Format format : {w4, bf16}) {
+    for (Format format : {w4, w8, w8a8, bf16}) {
       for (const Shape& shape : kLayer) decode_shape(*backend, shape, format, 1, limits);
       for (std::int64_t rows : {2, 4, 8}) decode_shape(*backend, kLayer[2], format, rows, limits);
     }
     decode_shape(*backend, kHead, bf16, 1, limits);
   }
   if (wants(argc, argv, "prefill")) {
-    for (Format format : {w4, bf16, Format::dense(DType::f32)}) {
+    for (Format format : {w4, w8, w8a8, bf16, Format::dense(DType::f32)}) {
       for (std::int64_t rows : {9, 16, 32, 128, 512}) prefill_shape(*backend, kLayer[2], format, rows, limits);
       prefill_shape(*backend, kLayer[3], format, 512, limits);
     }

@@ -26,8 +26,8 @@ void Backend::add_rms_norm(Tensor out, Tensor residual, Tensor x, const DeviceBu
 
 KvFormat parse_kv_format(std::string_view name, const Backend& backend) {
   if (name == "auto") return backend.name() == "ref" ? KvFormat::f32 : KvFormat::bf16;
-  for (const KvFormat format : {KvFormat::f32, KvFormat::f16, KvFormat::bf16, KvFormat::int8, KvFormat::int4,
-                                KvFormat::int8_static}) {
+  for (const KvFormat format :
+       {KvFormat::f32, KvFormat::f16, KvFormat::bf16, KvFormat::int8, KvFormat::int4, KvFormat::int8_static}) {
     if (name == kv_format_name(format)) return format;
   }
   throw Error(ErrorCode::invalid_argument, "unknown KV cache format '" + std::string(name) + "'",

@@ -32,7 +32,7 @@ struct KvSpec {
   int layers = 0;
   int kv_heads = 0;
   int head_dim = 0;
-  int block_tokens = 64;  // tokens of one block
+  int block_tokens = 64;                                          // tokens of one block
   std::shared_ptr<const KvStaticParams> static_params = nullptr;  // int8_static only, which cannot do without
 };
 
@@ -110,9 +110,10 @@ struct AttentionArgs {
 
 enum class Activation : std::uint8_t { silu, gelu_tanh, gelu_erf };
 
-/// How activations are rounded for a weight whose format says int8_activations (W8A8): per row of x, over the whole row,
-/// scale = max|x| / 127 and q = round(x * (127 / max|x|)) to nearest even, both computed in f32; the row then counts as
-/// q * scale. A row whose max|x| is at most this counts as zeros; one with an infinity or a NaN gives NaN throughout.
+/// How activations are rounded for a weight whose format says int8_activations (W8A8): per row of x, over the whole
+/// row, scale = max|x| / 127 and q = round(x * (127 / max|x|)) to nearest even, both computed in f32; the row then
+/// counts as q * scale. A row whose max|x| is at most this counts as zeros; one with an infinity or a NaN gives NaN
+/// throughout.
 inline constexpr float kSmallestRoundedActivation = 1e-30f;
 
 /// What was chosen, for `bittern env` and logs.
@@ -193,8 +194,8 @@ struct BackendOptions {
                                // avx512bf16); "int8": to 8 bits per group for 4-bit weights (with avx512vnni)
 };
 
-/// The format `--kv-cache` names: f32, f16, bf16, int8, int4, int8-static, or auto: bf16, and f32 on ref, which is the oracle.
-/// Error(invalid_argument) lists them for another name.
+/// The format `--kv-cache` names: f32, f16, bf16, int8, int4, int8-static, or auto: bf16, and f32 on ref, which is the
+/// oracle. Error(invalid_argument) lists them for another name.
 KvFormat parse_kv_format(std::string_view name, const Backend& backend);
 
 /// "ref", "cpu" or "cuda". Error(unsupported) names what is available when the backend is absent or the ISA is not

@@ -39,8 +39,8 @@ std::string shape(int layers, int kv_heads, int head_dim) {
 void check_kv_params(const KvSpec& spec) {
   if (spec.format != KvFormat::int8_static) return;
   if (spec.static_params == nullptr) {
-    throw Error(ErrorCode::invalid_argument, "KV cache format int8-static needs scales and zero points, and there are none",
-                kHint);
+    throw Error(ErrorCode::invalid_argument,
+                "KV cache format int8-static needs scales and zero points, and there are none", kHint);
   }
   const KvStaticParams& p = *spec.static_params;
   if (p.layers != spec.layers || p.kv_heads != spec.kv_heads || p.head_dim != spec.head_dim) {

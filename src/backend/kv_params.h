@@ -1,6 +1,7 @@
-// KvStaticParams: the scales and zero points of a KV cache quantized with parameters fixed by calibration ("int8-static",
-// design.md section 4), as plain numbers. Whatever granularity they were calibrated at (layer, head or channel), they are
-// expanded to one of each per channel, so that a backend knows a single form. Reading and making them is not here.
+// KvStaticParams: the scales and zero points of a KV cache quantized with parameters fixed by calibration
+// ("int8-static", design.md section 4), as plain numbers. Whatever granularity they were calibrated at (layer, head or
+// channel), they are expanded to one of each per channel, so that a backend knows a single form. Reading and making
+// them is not here.
 #pragma once
 
 #include <cstddef>

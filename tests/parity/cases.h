@@ -34,8 +34,8 @@ struct WeightCase {
 
   std::string name() const {
     if (format.kind == FormatKind::dense) return format.name();
-    const std::string codes = format.codes == Codes::integer ? "int" + std::to_string(format.bits)
-                                                             : std::string(codes_name(format.codes));
+    const std::string codes =
+        format.codes == Codes::integer ? "int" + std::to_string(format.bits) : std::string(codes_name(format.codes));
     return codes + "_g" + (format.group_size < 0 ? "all" : std::to_string(format.group_size)) +
            (f16_scales ? "" : "_f32scales") + (shift == Weight::Shift::offsets ? "_offsets" : "") +
            (reordered ? "_reordered" : "") + (format.int8_activations ? "_a8" : "");

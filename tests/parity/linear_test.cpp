@@ -57,15 +57,16 @@ bool is_w4(const Weight& weight) {
   return f.group_size % 8 == 0 || weight.groups() == 1;
 }
 
-// The bf16 dot product kernel takes bf16 and 4-bit weights; the int8 kernel 4-bit weights with zeros. They run only when
-// asked for.
+// The bf16 dot product kernel takes bf16 and 4-bit weights; the int8 kernel 4-bit weights with zeros. They run only
+// when asked for.
 Rounding rounding_of(const std::string& kernel, const Weight& weight) {
   if (kernel.starts_with("int8dot") && is_w4(weight) && weight.offsets.rank == 0) return Rounding::int8;
   const bool takes = is_w4(weight) || weight.format == Format::dense(DType::bf16);
   return kernel.starts_with("bf16dot") && takes ? Rounding::bf16 : Rounding::none;
 }
 
-double rounding_tolerance(Rounding rounding, const LinearProblem& p, const Weight& decoded, std::int64_t r, std::int64_t n) {
+double rounding_tolerance(Rounding rounding, const LinearProblem& p, const Weight& decoded, std::int64_t r,
+                          std::int64_t n) {
   if (rounding == Rounding::bf16) return bf16_rounding(p.x.norm(r), summed_norm(p.weight, decoded, n));
   if (rounding == Rounding::none) return 0;
   std::vector<float> x(static_cast<std::size_t>(p.x.cols()));
@@ -107,7 +108,8 @@ TEST_P(LinearParity, ChosenKernels) {
     SCOPED_TRACE(c.name());
     LinearProblem problem(c, GetParam().weight);
     Rounding rounding = Rounding::none;
-    for (const std::string& kernel : linear_kernels(*cpu)) rounding = std::max(rounding, rounding_of(kernel, problem.weight));
+    for (const std::string& kernel : linear_kernels(*cpu))
+      rounding = std::max(rounding, rounding_of(kernel, problem.weight));
     expect_close(problem.run(*cpu), problem.run(*ref), problem, rounding);
   }
 }
@@ -117,7 +119,8 @@ TEST_P(LinearParity, KernelsThatRoundActivations) {
   struct Row {
     const char *isa, *kernel, *compute;
   };
-  for (const Row& row : {Row{"avx512bf16", "bf16dot_avx512bf16", ""}, Row{"avx512vnni", "int8dot_avx512vnni", "int8"}}) {
+  for (const Row& row :
+       {Row{"avx512bf16", "bf16dot_avx512bf16", ""}, Row{"avx512vnni", "int8dot_avx512vnni", "int8"}}) {
     if (GetParam().isa != row.isa) continue;
     BackendOptions options = cpu_options(row.isa);
     options.kernel_pin = std::string("gemm=") + row.kernel;

@@ -21,8 +21,8 @@ inline double linear_tolerance(double x_norm, double w_norm, std::int64_t inputs
 }
 
 /// The size of what a kernel may sum for one weight of a group. Integer codes of b bits may be summed as s(q-c)x and
-/// s(c-z)x apart, for any c of 0..2^b-1, or as sqx and offset x, so each counts with the largest such product instead of
-/// its own, much smaller value. Other codes are summed as they are.
+/// s(c-z)x apart, for any c of 0..2^b-1, or as sqx and offset x, so each counts with the largest such product instead
+/// of its own, much smaller value. Other codes are summed as they are.
 inline double summed_value(const Weight& w, const Weight& decoded, std::int64_t n, std::int64_t i) {
   if (w.format.kind == FormatKind::dense) return decoded.data.row<float>(n)[i];
   const std::int64_t g = i / w.format.group_size;
@@ -42,12 +42,12 @@ inline double summed_norm(const Weight& w, const Weight& decoded, std::int64_t n
   return std::sqrt(sum);
 }
 
-/// What a kernel that rounds activations to bf16 adds: each x is off by at most 2^-8 of itself, and by Cauchy-Schwarz the
-/// products by at most that of |x| |w|.
+/// What a kernel that rounds activations to bf16 adds: each x is off by at most 2^-8 of itself, and by Cauchy-Schwarz
+/// the products by at most that of |x| |w|.
 inline double bf16_rounding(double x_norm, double w_norm) { return 0x1p-8 * x_norm * w_norm; }
 
-/// What a kernel that rounds activations to 8 bits per group adds: within a group each x is off by at most half a step of
-/// max|x| / 127. `x` has w.in values.
+/// What a kernel that rounds activations to 8 bits per group adds: within a group each x is off by at most half a step
+/// of max|x| / 127. `x` has w.in values.
 inline double int8_rounding(const Weight& w, const Weight& decoded, std::int64_t n, const float* x) {
   double total = 0;
   for (std::int64_t begin = 0; begin < w.in; begin += w.format.group_size) {

@@ -79,7 +79,8 @@ void LinearRunner::add_optional_kernels(IsaLevel isa, const std::string& compute
                     {"bf16dot_avx512bf16", bf16_or_w4, false, false, from, kAnyRows, &LinearRunner::run_bf16dot});
   }
   if (int8) {
-    kernels_.insert(kernels_.begin(), {"int8dot_avx512vnni", w4_with_zeros, true, true, 1, kAnyRows, &LinearRunner::run_int8dot});
+    kernels_.insert(kernels_.begin(),
+                    {"int8dot_avx512vnni", w4_with_zeros, true, true, 1, kAnyRows, &LinearRunner::run_int8dot});
   }
 #endif
 }
@@ -118,10 +119,15 @@ void LinearRunner::run(const LinearCall& call) {
 }
 
 std::vector<KernelChoice> LinearRunner::choices() const {
-  constexpr std::pair<Packing, const char*> kKinds[] = {
-      {{TileKind::f32}, "f32"},   {{TileKind::bf16}, "bf16"},         {{TileKind::f16}, "f16"},
-      {{TileKind::w4}, "int4"},   {{TileKind::w4, true}, "int4 with offsets"}, {{TileKind::t4}, "e2m1 or iq4_nl"},
-      {{TileKind::w8}, "int8"}, {{TileKind::w8, false, true}, "int8 with 8-bit activations"}, {{TileKind::e4m3}, "e4m3"}};
+  constexpr std::pair<Packing, const char*> kKinds[] = {{{TileKind::f32}, "f32"},
+                                                        {{TileKind::bf16}, "bf16"},
+                                                        {{TileKind::f16}, "f16"},
+                                                        {{TileKind::w4}, "int4"},
+                                                        {{TileKind::w4, true}, "int4 with offsets"},
+                                                        {{TileKind::t4}, "e2m1 or iq4_nl"},
+                                                        {{TileKind::w8}, "int8"},
+                                                        {{TileKind::w8, false, true}, "int8 with 8-bit activations"},
+                                                        {{TileKind::e4m3}, "e4m3"}};
   std::vector<KernelChoice> result;
   for (const auto& [packing, name] : kKinds) {
     const Kernel& one = choose(packing, 1);
@@ -236,8 +242,8 @@ void LinearRunner::run_w8a8(const LinearCall& call) {
   for (Index r = 0; r < call.rows; ++r) {
     for (Index g = 0; g < args.groups; ++g) {
       const std::int8_t* row = codes + r * stride;
-      sums[r * args.groups + g] = std::accumulate(row + g * args.group, row + std::min(args.inputs, (g + 1) * args.group),
-                                                  std::int32_t{0});
+      sums[r * args.groups + g] =
+          std::accumulate(row + g * args.group, row + std::min(args.inputs, (g + 1) * args.group), std::int32_t{0});
     }
   }
   args.x_int8 = codes;
@@ -256,8 +262,7 @@ void LinearRunner::run_direct(const LinearCall& call) {
   const LinearArgs args = arguments(call);
   const LinearFn kernel = table_.linear.direct[static_cast<int>(call.w->kind())];
   // Small units let both ends of a short weight finish together; a unit still holds all streams of the kernel.
-  const Index unit =
-      call.w->grouped() ? std::max(1, table_.linear.direct_tiles / 2) : table_.linear.direct_tiles;
+  const Index unit = call.w->grouped() ? std::max(1, table_.linear.direct_tiles / 2) : table_.linear.direct_tiles;
   pool_.parallel_for(static_cast<int>(divide_up(args.tile_end, unit)), [&](int task, int) {
     LinearArgs part = args;
     part.tile_begin = task * unit;

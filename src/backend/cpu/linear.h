@@ -26,8 +26,8 @@ struct LinearCall {
 class LinearRunner {
  public:
   /// `pin` is "" or "gemm=NAME": the named kernel runs whatever it supports. Error(invalid_argument) lists the names.
-  /// `compute` is "", "auto", "f32", "bf16" or "int8" (BackendOptions::compute). Error(unsupported) when it needs a higher
-  /// level.
+  /// `compute` is "", "auto", "f32", "bf16" or "int8" (BackendOptions::compute). Error(unsupported) when it needs a
+  /// higher level.
   LinearRunner(IsaLevel isa, bool deterministic, const std::string& pin, const std::string& compute, ThreadPool& pool);
 
   void run(const LinearCall& call);

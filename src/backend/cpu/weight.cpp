@@ -254,8 +254,9 @@ int CpuWeight::stored_code(const std::uint8_t* step, Index lane, Index j) const 
 
 /// The same operations, in the same order, as to_f32 does, so that embed gives the same bits.
 float CpuWeight::decode_code(int stored, const std::uint8_t* header, Index lane) const {
-  const float scale = header_ == GroupHeader::f16_zeros ? to_f32(F16{reinterpret_cast<const std::uint16_t*>(header)[lane]})
-                                                        : reinterpret_cast<const float*>(header)[lane];
+  const float scale = header_ == GroupHeader::f16_zeros
+                          ? to_f32(F16{reinterpret_cast<const std::uint16_t*>(header)[lane]})
+                          : reinterpret_cast<const float*>(header)[lane];
   if (kind_ == TileKind::t4) return table_[static_cast<std::size_t>(stored)] * scale;
   if (kind_ == TileKind::e4m3) {
     return code_value(Codes::e4m3, static_cast<std::uint8_t>(stored)) * (scale / kE4m3Factor);

@@ -85,8 +85,8 @@ TEST(BackendFactoryTest, NamesAreChecked) {
 
 TEST(KvFormatTest, NamesReadBack) {
   const auto ref = make_backend("ref", {});
-  for (KvFormat format : {KvFormat::f32, KvFormat::f16, KvFormat::bf16, KvFormat::int8, KvFormat::int4,
-                          KvFormat::int8_static}) {
+  for (KvFormat format :
+       {KvFormat::f32, KvFormat::f16, KvFormat::bf16, KvFormat::int8, KvFormat::int4, KvFormat::int8_static}) {
     EXPECT_EQ(parse_kv_format(kv_format_name(format), *ref), format);
   }
   EXPECT_EQ(parse_kv_format("auto", *ref), KvFormat::f32);

@@ -45,6 +45,26 @@ TEST_F(RefTest, LinearRefusesIntegerWeightsByName) {
   EXPECT_ERROR(ErrorCode::unsupported, "weight 'model.q_proj' is stored as i32", ref->prepare(w));
 }
 
+TEST_F(RefTest, LinearRoundsActivationsWhereTheFormatSaysSo) {
+  Format format = Format::grouped(8, 3);
+  format.int8_activations = true;
+  Weight w = Weight::allocate("w", format, 1, 3);
+  w.scales.as<float>()[0] = 0.5f;
+  w.zeros.as<std::uint8_t>()[0] = 128;
+  for (int i = 0; i < 3; ++i) w.set_code(0, i, static_cast<std::uint8_t>(129 + i));  // 0.5, 1, 1.5
+  // max 254, so a code is worth 2: 3 is 1.5 codes, rounded to the even 2; -1 is half a code, rounded to 0.
+  Floats x = {254, 3, -1, 0, 0, 0, 1, std::numeric_limits<float>::infinity(), 1}, out(3);
+  ref->linear(view(out, 3), view(x, 3), *ref->prepare(w), nullptr);
+  EXPECT_FLOAT_EQ(out[0], 0.5f * 254 + 1 * 4);
+  EXPECT_EQ(out[1], 0);
+  EXPECT_TRUE(std::isnan(out[2])) << "an infinity has no scale";
+  BackendOptions keep;
+  keep.compute = "f32";
+  const auto keeping = make_backend("ref", keep);
+  keeping->linear(view(out, 3), view(x, 3), *keeping->prepare(w), nullptr);
+  EXPECT_FLOAT_EQ(out[0], 0.5f * 254 + 3 - 1.5f);
+}
+
 TEST_F(RefTest, EmbedScalesRows) {
   const auto table = ref->prepare_table(dense(3, 2, {1, 2, 3, 4, 5, 6}), true);
   Floats out(4);

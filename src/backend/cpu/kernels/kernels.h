@@ -50,7 +50,7 @@ struct LinearArgs {
   const std::uint8_t* tiles;
   Index tile_bytes;
   Index inputs, outputs;
-  Index group, groups;          // grouped, as are the next four
+  Index group, groups;  // grouped, as are the next four
   GroupHeader header;
   float center;                 // what was taken off every code: w = (stored + center - zero) * scale
   const float* table;           // t4: sixteen numbers
@@ -98,8 +98,8 @@ struct ElementTable {
 };
 
 /// How keys and values of one head lie in a block (see kv_layout.h for offsets).
-/// int8_static codes are q + 128; its scales and zeros per channel never reach a kernel: those of K are folded into q and
-/// q_sums, those of V applied to the finished row.
+/// int8_static codes are q + 128; its scales and zeros per channel never reach a kernel: those of K are folded into q
+/// and q_sums, those of V applied to the finished row.
 enum class KvKind : std::uint8_t { f32, f16, bf16, int8, int4, int8_static };
 
 struct KvGeometry {

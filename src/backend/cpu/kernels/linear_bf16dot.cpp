@@ -78,8 +78,8 @@ void dot_rows(const LinearArgs& a, const PairBlock& b, Index row, float* total, 
     for (int t = 0; t < NT; ++t) {
       const Index at = (m * NT + t) * kLanes;
       if (grouped && b.closes) {
-        store(total + at, close_group(a, b.header + t * a.tile_bytes, load(total + at), acc[m][t],
-                                      group_sum(a, row + m, b.group)));
+        store(total + at,
+              close_group(a, b.header + t * a.tile_bytes, load(total + at), acc[m][t], group_sum(a, row + m, b.group)));
       } else {
         store(sums + at, acc[m][t]);
       }

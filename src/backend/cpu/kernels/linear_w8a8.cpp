@@ -1,7 +1,7 @@
 // Linear of 8-bit weights with activations rounded to 8 bits per row (W8A8): products and sums of a group are integers,
-// so every instruction set gives the same bits, for a row alone and in a batch. Scaling multiplies and adds apart, never
-// fused, for the same reason. Compiled once per instruction set, and once more for AVX512-VNNI, where four products and
-// their sum are one instruction.
+// so every instruction set gives the same bits, for a row alone and in a batch. Scaling multiplies and adds apart,
+// never fused, for the same reason. Compiled once per instruction set, and once more for AVX512-VNNI, where four
+// products and their sum are one instruction.
 #include "backend/cpu/kernels/isa.h"
 #include "backend/cpu/kernels/linear_tiles.h"
 

@@ -152,8 +152,7 @@ BITTERN_INLINE Index steps_of(Index inputs) {
 /// acc += x[k_begin, k_begin + steps * kInputs) . steps of each tile, starting at w.
 template <class Tile, int MR, int NT>
 BITTERN_INLINE void multiply_steps(V (&acc)[MR][NT], const std::uint8_t* w, Index tile_bytes,
-                                   const float* const (&x)[MR], Index k, Index steps,
-                                   typename Tile::Table table) {
+                                   const float* const (&x)[MR], Index k, Index steps, typename Tile::Table table) {
   for (Index s = 0; s < steps; ++s) {
     typename Tile::Raw raw[NT];
 #pragma GCC unroll 8
