@@ -61,7 +61,7 @@ std::string read_strategy(const Json& args, const std::string& where, std::int64
 ScaleTiles read_blocks(const Json& args, const std::string& where) {
   const Json* shape = config_value(args, "block_structure");
   const auto fits = [](const Json& n) {
-    return n.is_number_unsigned() && n.get<std::uint64_t>() > 0 && n.get<std::uint64_t>() <= (1U << 30);
+    return n.is_number_integer() && n.get<std::int64_t>() > 0 && n.get<std::int64_t>() <= (1 << 30);
   };
   if (!shape || !shape->is_array() || shape->size() != 2 || !fits((*shape)[0]) || !fits((*shape)[1])) {
     config_wrong_type(where, "block_structure", "two positive numbers", shape ? *shape : Json());

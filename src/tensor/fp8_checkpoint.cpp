@@ -37,7 +37,7 @@ void read_blocks(const Json& config, Fp8Config& result) {
   const Json* size = config_value(config, "weight_block_size");
   if (!size) return;
   const auto positive = [](const Json& n) {
-    return n.is_number_unsigned() && n.get<std::uint64_t>() > 0 && n.get<std::uint64_t>() <= (1U << 30);
+    return n.is_number_integer() && n.get<std::int64_t>() > 0 && n.get<std::int64_t>() <= (1 << 30);
   };
   if (!size->is_array() || size->size() != 2 || !positive((*size)[0]) || !positive((*size)[1])) {
     config_wrong_type(kWhere, "weight_block_size", "two positive numbers", *size);

@@ -53,11 +53,13 @@ class TensorList {
   std::string header_, data_;
 };
 
-/// Every number of linear `module`, decoded; `used` must end up holding exactly its tensors.
+/// Every number of linear `module`, decoded; `parts` is how many tensors it must have used, 0: any.
 inline std::vector<float> decoded(const Checkpoint& checkpoint, const std::string& module, std::size_t parts = 0) {
   std::vector<std::string> used;
   const Weight f = to_f32(checkpoint.linear(module, used));
-  if (parts != 0) EXPECT_EQ(used.size(), parts);
+  if (parts != 0) {
+    EXPECT_EQ(used.size(), parts);
+  }
   const float* values = f.data.as<float>();
   return {values, values + f.out * f.in};
 }
