@@ -17,6 +17,7 @@ struct Verb {
 
 std::function<int()> declare_calibrate(CLI::App& command);
 std::function<int()> declare_chat(CLI::App& command);
+std::function<int()> declare_convert(CLI::App& command);
 std::function<int()> declare_env(CLI::App& command);
 std::function<int()> declare_eval(CLI::App& command);
 std::function<int()> declare_generate(CLI::App& command);
@@ -30,6 +31,7 @@ inline constexpr Verb kVerbs[] = {
     {"calibrate", "gather statistics of a model's activations", declare_calibrate},
     {"kv-params", "write the parameters of a static int8 KV cache", declare_kv_params},
     {"quantize", "write a checkpoint with 4-bit weights", declare_quantize},
+    {"convert", "write a model as a GGUF file", declare_convert},
     {"eval", "measure perplexity, divergence and task accuracy", declare_eval},
     {"show", "describe a model: architecture, parameters, formats, bytes", declare_show},
     {"env", "describe this machine: CPU features, kernels, versions", declare_env},
