@@ -1,0 +1,126 @@
+// Calibration data: windows and records as the embedded model's tokenizer cuts them, drawing by seed, and refusals.
+#include "quant/calibration_data.h"
+
+#include <gtest/gtest.h>
+
+#include <filesystem>
+#include <fstream>
+#include <iterator>
+
+#include "base/sha256.h"
+#include "support/expect_error.h"
+
+namespace bittern::quant {
+namespace {
+
+std::optional<std::string> read_mini(std::string_view name) {
+  const auto path = std::filesystem::path(BITTERN_SOURCE_DIR) / "models/mini" / name;
+  if (!std::filesystem::exists(path)) return std::nullopt;
+  std::ifstream file(path, std::ios::binary);
+  return std::string{std::istreambuf_iterator<char>(file), {}};
+}
+
+class CalibrationDataTest : public ::testing::Test {
+ protected:
+  CalibrationData make(std::string_view name, std::string_view bytes, bool with_template = true) const {
+    return make_calibration_data(name, bytes, tokenizer_, with_template ? &template_ : nullptr, options_);
+  }
+
+  text::Tokenizer tokenizer_{"mini", read_mini};
+  text::ChatTemplate template_{tokenizer_, read_mini};
+  CalibrationDataOptions options_{.samples = 4, .seqlen = 16, .seed = 1};
+};
+
+std::string numbers(int count) {
+  std::string text;
+  for (int i = 0; i < count; ++i) text += std::to_string(i) + " ";
+  return text;
+}
+
+TEST_F(CalibrationDataTest, WindowsOfATextStartWithBosAndDoNotOverlap) {
+  const std::string text = numbers(200);
+  options_.samples = 1000;
+  const CalibrationData data = make("folder/a.txt", text);
+  EXPECT_EQ(data.name, "a.txt");
+  EXPECT_EQ(data.sha256, sha256(text));
+  const auto ids = tokenizer_.encode(text, {.add_special = false, .parse_special = false});
+  ASSERT_EQ(data.samples.size(), ids.size() / 15) << "seqlen counts BOS";
+  std::vector<std::vector<std::int32_t>> expected;
+  for (std::size_t begin = 0; begin + 15 <= ids.size(); begin += 15) {
+    expected.push_back({*tokenizer_.special_ids().bos});
+    for (std::size_t i = 0; i < 15; ++i) expected.back().push_back(ids[begin + i]);
+  }
+  auto found = data.samples;
+  std::ranges::sort(found);
+  std::ranges::sort(expected);
+  EXPECT_EQ(found, expected);
+  EXPECT_EQ(data.tokens(), std::ssize(expected) * 16);
+}
+
+TEST_F(CalibrationDataTest, SeedsDrawDifferentlyAndRepeat) {
+  const std::string text = numbers(400);
+  const CalibrationData first = make("a.txt", text);
+  EXPECT_EQ(first.samples.size(), 4u);
+  EXPECT_GT(first.available, 4);
+  EXPECT_EQ(make("a.txt", text).samples, first.samples);
+  options_.seed = 2;
+  EXPECT_NE(make("a.txt", text).samples, first.samples);
+}
+
+TEST_F(CalibrationDataTest, SpecialTokensOfATextArePlainText) {
+  options_.samples = 100;
+  for (const auto& sample : make("a.txt", "<|end|> " + numbers(100)).samples) {
+    EXPECT_EQ(std::ranges::count(sample, *tokenizer_.id_of("<|end|>")), 0);
+  }
+}
+
+TEST_F(CalibrationDataTest, RecordsOfEveryKind) {
+  options_.seqlen = 64;
+  const std::string lines =
+      "{\"text\": \"One two three four five six seven eight nine ten\"}\n\n"
+      "{\"messages\": [{\"role\": \"user\", \"content\": \"What is 2 + 3?\"}, {\"role\": \"assistant\", \"content\": "
+      "\"5\"}]}\n"
+      "{\"prompt\": \"What is 4 + 3?\", \"completion\": \"7\"}\n";
+  auto found = make("a.jsonl", lines).samples;
+  ASSERT_EQ(found.size(), 3u);
+  text::ChatRequest request;
+  request.add_generation_prompt = false;
+  std::vector<std::vector<std::int32_t>> expected = {
+      tokenizer_.encode("One two three four five six seven eight nine ten")};
+  for (const auto& [question, answer] : {std::pair("What is 2 + 3?", "5"), std::pair("What is 4 + 3?", "7")}) {
+    request.messages = {{{"role", "user"}, {"content", question}}, {{"role", "assistant"}, {"content", answer}}};
+    expected.push_back(text::encode_chat(tokenizer_, template_, request));
+  }
+  std::ranges::sort(found);
+  std::ranges::sort(expected);
+  EXPECT_EQ(found, expected);
+}
+
+TEST_F(CalibrationDataTest, LongRecordsAreCut) {
+  const CalibrationData data = make("a.jsonl", "{\"text\": \"" + numbers(100) + "\"}");
+  ASSERT_EQ(data.samples.size(), 1u);
+  EXPECT_EQ(data.samples[0].size(), 16u);
+}
+
+TEST_F(CalibrationDataTest, RefusalsNameTheReason) {
+  const auto invalid = ErrorCode::invalid_argument;
+  EXPECT_ERROR(invalid, "is empty", make("a.txt", "  \n"));
+  EXPECT_ERROR(invalid, "too few for one sequence of 16", make("a.txt", "Hello"));
+  EXPECT_ERROR(invalid, "not UTF-8", make("a.txt", "\xff\xfe" + numbers(100)));
+  EXPECT_ERROR(invalid, "line 2", make("a.jsonl", "\n{\"text\": \n"));
+  EXPECT_ERROR(invalid, "it has: question, reply", make("a.jsonl", "{\"question\": 1, \"reply\": 2}"));
+  EXPECT_ERROR(invalid, "'text' is not a string", make("a.jsonl", "{\"text\": 3}"));
+  EXPECT_ERROR(invalid, "no record of 8 tokens", make("a.jsonl", "{\"text\": \"a\"}"));
+  EXPECT_ERROR(invalid, "no chat template",
+               make("a.jsonl", "{\"messages\": [{\"role\": \"user\", \"content\": \"x\"}]}", false));
+  EXPECT_ERROR(ErrorCode::unsupported, "Parquet", make("a.parquet", "PAR1"));
+  EXPECT_ERROR(ErrorCode::unsupported, "a.csv", make("a.csv", "1,2"));
+  options_.max_positions = 8;
+  EXPECT_ERROR(invalid, "context of 8", make("a.txt", numbers(100)));
+  options_.max_positions = 0;
+  options_.vocab = 20;
+  EXPECT_ERROR(ErrorCode::invalid_checkpoint, "the model has 20", make("a.txt", numbers(100)));
+}
+
+}  // namespace
+}  // namespace bittern::quant
