@@ -94,6 +94,7 @@ void print_report(const quant::QuantizeReport& report) {
     table.row(
         {linear.name, std::to_string(linear.out) + " x " + std::to_string(linear.in), cells[0], cells[1], cells[2]});
   }
+  if (report.resumed_layers > 0) std::printf("  resumed after %d layers\n", report.resumed_layers);
   std::printf(
       "%s  all %zu linears: NMSE %.5f (--json lists each)\n  wrote %s in %.1f s; peak memory of the process %s\n",
       table.text().c_str(), report.linears.size(), report.nmse, report.plan.output.c_str(), report.seconds,

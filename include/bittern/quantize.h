@@ -122,6 +122,7 @@ struct QuantizeReport {
   double nmse = 0;                    // over all quantized weights together
   std::string worst;                  // the linear with the largest nmse
   double seconds = 0;
+  int resumed_layers = 0;  // taken over from a run that was stopped
   std::vector<std::string> files;  // written into the output, sorted
 };
 
@@ -136,7 +137,8 @@ QuantizePlan plan_quantize(const std::shared_ptr<const ModelFiles>& files, const
 
 /// Writes the quantized checkpoint: config.json with quantization_config, safetensors, and the tokenizer, template and
 /// generation files as they are. `output` appears complete or not at all: a failed run leaves nothing, a killed one a
-/// directory OUTPUT.partial-PID beside it, which can be deleted; finished layers are not taken up again.
+/// directory OUTPUT.partial-PID beside it, which can be deleted. Algorithms with calibration also keep OUTPUT.resume,
+/// one file for each finished layer: the same call goes on after the last one and removes it at its end.
 /// Errors: those of plan_quantize; invalid_checkpoint naming the tensor whose weights are not finite or too large.
 QuantizeReport quantize(const std::shared_ptr<const ModelFiles>& files, const QuantizeOptions& options,
                         QuantizeSink& sink);

@@ -68,6 +68,10 @@ std::vector<float> candidate_scales(std::span<const float> x, std::span<const fl
   return scales;
 }
 
+void round_to_powers_of_two(std::span<float> scales) {
+  for (float& scale : scales) scale = std::exp2(std::round(std::log2(scale)));
+}
+
 Weight rounded_with_scales(const Weight& weight, std::span<const float> scales, const GroupLayout& layout,
                            ThreadPool& pool) {
   Weight result = Weight::allocate(weight.name, Format::dense(DType::f32), weight.out, weight.in);

@@ -21,6 +21,9 @@ std::vector<float> relative_magnitudes(std::span<const Weight> weights, const Gr
 /// is 0 or a result is not finite keep 1; others stay within [1e-4, 1e4].
 std::vector<float> candidate_scales(std::span<const float> x, std::span<const float> w, float ratio, bool use_weights);
 
+/// Each scale to the nearest power of two: dividing a stored bias by it is then exact in its element type.
+void round_to_powers_of_two(std::span<float> scales);
+
 /// The weight as it would decode if its columns were multiplied by `scales`, rounded, and divided by them again.
 /// `scales` may be empty.
 Weight rounded_with_scales(const Weight& weight, std::span<const float> scales, const GroupLayout& layout,

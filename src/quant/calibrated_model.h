@@ -37,6 +37,9 @@ class CalibratedModel {
   float* hidden(std::int64_t token) { return hidden_.data() + token * hidden_size(); }
   std::vector<float>& hidden() { return hidden_; }
 
+  /// Hidden states of a run that got further; same size as hidden().
+  void restore(std::vector<float> hidden) { hidden_ = std::move(hidden); }
+
   /// Runs a branch of a loaded layer over the rows of `chunk`; out (chunk.tokens, hidden size).
   void run(const Chunk& chunk, int layer, int branch, float* out, nn::Probe* probe = nullptr);
 

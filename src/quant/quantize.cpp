@@ -2,6 +2,7 @@
 // memory holds one layer and never the model. Nothing is decided here that the Job did not decide before.
 #include <bittern/error.h>
 #include <bittern/quantize.h>
+#include <bittern/version.h>
 #include <malloc.h>
 
 #include <algorithm>
@@ -11,9 +12,13 @@
 
 #include "base/atomic_file.h"
 #include "base/check.h"
+#include "base/sha256.h"
 #include "base/thread_pool.h"
+#include "quant/calibrate.h"
 #include "quant/calibrated_model.h"
 #include "quant/job.h"
+#include "quant/layer_parts.h"
+#include "quant/report.h"
 #include "quant/weight_error.h"
 #include "tensor/convert.h"
 #include "tensor/safetensors.h"
@@ -49,11 +54,34 @@ class Stream {
   /// A fresh mapping of the source. Its pages leave memory with it, so one is opened for each step of the stream.
   std::unique_ptr<Checkpoint> open() const { return open_checkpoint(files_, Json()); }
 
-  void write(std::string_view name, std::span<const std::byte> data) { writer_.write(name, data); }
+  /// To the part that is open, or straight into the checkpoint.
+  void write(std::string_view name, std::span<const std::byte> data) {
+    part_ ? part_->write(name, data) : writer_.write(name, data);
+  }
+  void open_part(const std::filesystem::path& path, std::vector<TensorSpec> tensors) {
+    part_ = std::make_unique<SafetensorsWriter>(path, std::move(tensors));
+    part_begin_ = linears_.size();
+    part_error_ = {};
+  }
+  /// Closes it; what its linears lost.
+  Json finish_part() {
+    part_->finish();
+    part_.reset();
+    Json linears = Json::array();
+    for (std::size_t i = part_begin_; i < linears_.size(); ++i) linears.push_back(to_json(linears_[i]));
+    return {{"linears", std::move(linears)}, {"error", to_json(part_error_)}};
+  }
+  /// Takes up a layer that an earlier run finished.
+  void restore(const LayerJob& layer, const Json& report) {
+    for (const Json& linear : report.at("linears")) linears_.push_back(linear_report_from_json(linear));
+    total_ += weight_error_from_json(report.at("error"));
+    ++finished_layers_;
+    advance("layer " + std::to_string(layer.index), layer.source_bytes);
+  }
 
   void copy(const Checkpoint& checkpoint, const TensorEntry& entry) { copy(checkpoint.dense(entry.name), entry); }
   void copy(const Weight& weight, const TensorEntry& entry) {
-    writer_.write(entry.name, {weight.data.as<const std::byte>(), static_cast<std::size_t>(entry.bytes)});
+    write(entry.name, {weight.data.as<const std::byte>(), static_cast<std::size_t>(entry.bytes)});
     advance(entry.name, static_cast<std::int64_t>(entry.bytes));
   }
 
@@ -65,15 +93,18 @@ class Stream {
 
   void record(LinearReport report, const WeightError& error) {
     total_ += error;
+    part_error_ += error;
     linears_.push_back(std::move(report));
   }
 
+  void set_resumed(int layers) { resumed_ = layers; }
   void finish_layer() { ++finished_layers_; }
   void finish() { writer_.finish(); }
   const std::vector<std::string>& files() const { return writer_.files(); }
 
   void fill(QuantizeReport& report) {
     report.nmse = total_.nmse();
+    report.resumed_layers = resumed_;
     report.linears = std::move(linears_);
     const auto worst = std::ranges::max_element(report.linears, {}, &LinearReport::nmse);
     report.worst = worst->name;
@@ -86,10 +117,13 @@ class Stream {
   ThreadPool pool_;
   std::unique_ptr<CalibratedModel> calibrated_;
   ShardedSafetensorsWriter writer_;
+  std::unique_ptr<SafetensorsWriter> part_;
+  std::size_t part_begin_ = 0;
+  WeightError part_error_;
   std::vector<LinearReport> linears_;
   WeightError total_;
   std::int64_t done_ = 0;
-  int finished_layers_ = 0;
+  int finished_layers_ = 0, resumed_ = 0;
 };
 
 /// The seam of algorithm.h over one layer of the stream.
@@ -180,6 +214,80 @@ void write_layer(Stream& stream, const LayerJob& layer) {
   stream.finish_layer();
 }
 
+std::vector<TensorSpec> layer_outputs(const Job& job, const LayerJob& layer) {
+  std::vector<TensorSpec> specs;
+  for (const LinearTask& linear : layer.linears) {
+    for (TensorSpec& spec : job.scheme->tensors(linear, job.plan.group_size)) specs.push_back(std::move(spec));
+  }
+  for (const TensorEntry& entry : layer.kept) specs.push_back({entry.name, *entry.dtype, entry.shape});
+  return specs;
+}
+
+/// Everything that the parts of a job depend on.
+Json job_key(const ModelFiles& files, const QuantizeOptions& options) {
+  Sha256 tokens;
+  for (const auto& sequence : options.calibration.sequences) {
+    tokens.update(std::as_bytes(std::span(sequence)));
+    tokens.update("|");
+  }
+  return {{"version", kVersion},
+          {"model_fingerprint", model_fingerprint(files)},
+          {"scheme", options.scheme},
+          {"algorithm", options.algorithm},
+          {"group_size", options.group_size},
+          {"skip", options.skip},
+          {"calibration_tokens_sha256", tokens.finish()},
+          {"search_tokens", options.calibration.search_tokens}};
+}
+
+std::filesystem::path parts_directory(const QuantizeOptions& options) {
+  std::filesystem::path path = options.output;
+  if (!path.has_filename()) path = path.parent_path();
+  return path += ".resume";
+}
+
+/// Layer after layer into parts, after those that an earlier run left.
+void write_parts(Stream& stream, LayerParts& parts) {
+  for (const LayerJob& layer : stream.job().layers) {
+    if (layer.index < parts.finished()) {
+      stream.restore(layer, parts.report(layer.index));
+      if (layer.index + 1 == parts.finished())
+        stream.calibrated()->restore(parts.hidden(stream.calibrated()->hidden().size()));
+      continue;
+    }
+    stream.open_part(parts.next_file(), layer_outputs(stream.job(), layer));
+    write_layer(stream, layer);
+    parts.finish(stream.finish_part(), stream.calibrated()->hidden());
+  }
+}
+
+void assemble(Stream& stream, const LayerParts& parts) {
+  for (int layer = 0; layer < parts.finished(); ++layer) {
+    const SafetensorsFile part = parts.open(layer);
+    std::map<std::string_view, const SafetensorsEntry*> entries;
+    for (const SafetensorsEntry& entry : part.entries) entries[entry.name] = &entry;
+    for (const TensorSpec& spec : layer_outputs(stream.job(), stream.job().layers[static_cast<std::size_t>(layer)]))
+      stream.write(spec.name, entries.at(spec.name)->data);
+  }
+}
+
+/// Work of minutes to hours goes through parts; what takes seconds is written straight.
+void write_tensors(Stream& stream, const ModelFiles& files, const QuantizeOptions& options) {
+  if (!stream.calibrated()) {
+    write_outside(stream);
+    for (const LayerJob& layer : stream.job().layers) write_layer(stream, layer);
+    stream.finish();
+    return;
+  }
+  LayerParts parts(parts_directory(options), job_key(files, options));
+  stream.set_resumed(parts.finished());
+  write_parts(stream, parts);
+  write_outside(stream);
+  assemble(stream, parts);
+  stream.finish();
+  parts.remove();
+}
+
 /// config.json goes last: without it no program takes the directory for a model.
 void write_other_files(const ModelFiles& files, const Json& config, const std::filesystem::path& directory,
                        std::vector<std::string>& written) {
@@ -213,9 +321,7 @@ QuantizeReport quantize(const std::shared_ptr<const ModelFiles>& files, const Qu
   AtomicDirectory output(options.output,
                          options.overwrite ? AtomicDirectory::Existing::replace : AtomicDirectory::Existing::refuse);
   Stream stream(files, job, options, output.partial(), sink);
-  write_outside(stream);
-  for (const LayerJob& layer : job.layers) write_layer(stream, layer);
-  stream.finish();
+  write_tensors(stream, *files, options);
 
   QuantizeReport report;
   report.plan = job.plan;

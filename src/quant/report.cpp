@@ -77,11 +77,34 @@ Json to_json(const LinearReport& linear) {
           {"output_bytes", linear.output_bytes}};
 }
 
+LinearReport linear_report_from_json(const Json& json) {
+  const auto measured = [&](const char* key) { return json.at(key).is_null() ? -1.0 : json.at(key).get<double>(); };
+  LinearReport linear;
+  linear.name = json.at("name");
+  linear.layer = json.at("layer");
+  linear.out = json.at("out");
+  linear.in = json.at("in");
+  linear.nmse = json.at("nmse");
+  linear.cosine = json.at("cosine");
+  linear.max_abs = json.at("max_abs");
+  linear.loss_before = measured("loss_before");
+  linear.loss_after = measured("loss_after");
+  linear.notes = json.at("notes");
+  linear.source_bytes = json.at("source_bytes");
+  linear.output_bytes = json.at("output_bytes");
+  return linear;
+}
+
 Json to_json(const QuantizeReport& report) {
   Json linears = Json::array();
   for (const LinearReport& linear : report.linears) linears.push_back(to_json(linear));
-  return {{"plan", to_json(report.plan)}, {"nmse", report.nmse},   {"worst", report.worst},
-          {"seconds", report.seconds},    {"files", report.files}, {"linears", std::move(linears)}};
+  return {{"plan", to_json(report.plan)},
+          {"nmse", report.nmse},
+          {"worst", report.worst},
+          {"seconds", report.seconds},
+          {"resumed_layers", report.resumed_layers},
+          {"files", report.files},
+          {"linears", std::move(linears)}};
 }
 
 }  // namespace bittern::quant

@@ -73,4 +73,16 @@ WeightError weight_error(const Weight& original, const Weight& quantized, Thread
   return total;
 }
 
+Json to_json(const WeightError& error) {
+  return {{"difference", error.difference},
+          {"energy", error.energy},
+          {"decoded", error.decoded},
+          {"product", error.product},
+          {"max_abs", error.max_abs}};
+}
+
+WeightError weight_error_from_json(const Json& json) {
+  return {json.at("difference"), json.at("energy"), json.at("decoded"), json.at("product"), json.at("max_abs")};
+}
+
 }  // namespace bittern::quant

@@ -2,6 +2,7 @@
 // It compares numbers alone; what the difference does to the model's answers is measured in quant/quality.h.
 #pragma once
 
+#include "base/json.h"
 #include "base/thread_pool.h"
 #include "tensor/weight.h"
 
@@ -20,6 +21,10 @@ struct WeightError {
   /// Cosine of the angle between w and w' as vectors; 1 when both are zero.
   double cosine() const;
 };
+
+/// The sums, exactly; and back.
+Json to_json(const WeightError& error);
+WeightError weight_error_from_json(const Json& json);
 
 /// `original` is dense f32, `quantized` of any format and the same shape. The result does not depend on the threads.
 WeightError weight_error(const Weight& original, const Weight& quantized, ThreadPool& pool);
