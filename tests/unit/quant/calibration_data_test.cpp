@@ -88,7 +88,9 @@ TEST_F(CalibrationDataTest, RecordsOfEveryKind) {
   std::vector<std::vector<std::int32_t>> expected = {
       tokenizer_.encode("One two three four five six seven eight nine ten")};
   for (const auto& [question, answer] : {std::pair("What is 2 + 3?", "5"), std::pair("What is 4 + 3?", "7")}) {
-    request.messages = {{{"role", "user"}, {"content", question}}, {{"role", "assistant"}, {"content", answer}}};
+    request.messages = OrderedJson::parse(R"([{"role": "user"}, {"role": "assistant"}])");
+    request.messages[0]["content"] = question;
+    request.messages[1]["content"] = answer;
     expected.push_back(text::encode_chat(tokenizer_, template_, request));
   }
   std::ranges::sort(found);
