@@ -7,8 +7,10 @@
 #include <array>
 
 #include "quant/awq.h"
+#include "quant/gptq.h"
 #include "quant/lookup.h"
 #include "quant/rtn.h"
+#include "quant/smoothquant.h"
 
 namespace bittern::quant {
 namespace {
@@ -35,9 +37,13 @@ std::int64_t rtn_peak_bytes(std::span<const LinearTask> layer, const Scheme& sch
 
 constexpr std::array kAlgorithms = {
     Algorithm{"rtn", "round to nearest: no data needed, seconds to minutes, the baseline of every comparison", false,
-              run_rtn, rtn_peak_bytes},
+              false, run_rtn, rtn_peak_bytes},
     Algorithm{"awq", "activation-aware scales and ranges, searched on calibration text; minutes to an hour", true,
-              run_awq, awq_peak_bytes},
+              false, run_awq, awq_peak_bytes},
+    Algorithm{"gptq", "error feedback: each column makes up for what those before it lost, on calibration text", true,
+              false, run_gptq, gptq_peak_bytes},
+    Algorithm{"smoothquant", "moves the range of activations into weights, for schemes that round both to int8", true,
+              true, run_smoothquant, smoothquant_peak_bytes},
 };
 
 }  // namespace
@@ -57,6 +63,18 @@ void check_calibration(const Algorithm& algorithm, const Calibration& calibratio
   }
   throw Error(ErrorCode::invalid_argument, "algorithm '" + name + "' looks at no data, but calibration data was given",
               "leave it out, or use --algorithm awq");
+}
+
+void check_scheme(const Algorithm& algorithm, const Scheme& scheme) {
+  if (!algorithm.needs_int8_activations || scheme.int8_activations) return;
+  std::string fitting;
+  for (const Scheme& row : all_schemes()) {
+    if (row.int8_activations) fitting += (fitting.empty() ? "" : ", ") + std::string(row.name);
+  }
+  throw Error(ErrorCode::invalid_argument,
+              "algorithm '" + std::string(algorithm.name) + "' is for schemes that round activations to int8, and '" +
+                  std::string(scheme.name) + "' does not",
+              "use it with --scheme " + fitting + "; or --algorithm awq or gptq");
 }
 
 }  // namespace bittern::quant

@@ -53,9 +53,10 @@ class LayerWork {
 };
 
 struct Algorithm {
-  std::string_view name;     // "rtn"
-  std::string_view summary;  // one line for help texts and docs
-  bool needs_calibration;    // run() needs LayerWork::calibrated()
+  std::string_view name;        // "rtn"
+  std::string_view summary;     // one line for help texts and docs
+  bool needs_calibration;       // run() needs LayerWork::calibrated()
+  bool needs_int8_activations;  // of the scheme
   void (*run)(LayerWork& layer);
   /// Bytes run() holds at once for one layer: how its memory grows is part of the plan that is shown beforehand.
   std::int64_t (*peak_bytes)(std::span<const LinearTask> layer, const Scheme& scheme, std::int64_t group_size);
@@ -66,5 +67,7 @@ std::span<const Algorithm> all_algorithms();
 const Algorithm& find_algorithm(std::string_view name);
 /// Error(invalid_argument) when the algorithm needs calibration and there is none, or the other way round.
 void check_calibration(const Algorithm& algorithm, const Calibration& calibration);
+/// Error(invalid_argument) when the algorithm is made for other schemes.
+void check_scheme(const Algorithm& algorithm, const Scheme& scheme);
 
 }  // namespace bittern::quant

@@ -208,6 +208,7 @@ Job make_job(const std::shared_ptr<const ModelFiles>& files, const QuantizeOptio
   job.scheme = &find_scheme(options.scheme);
   job.algorithm = &find_algorithm(options.algorithm);
   check_calibration(*job.algorithm, options.calibration);
+  check_scheme(*job.algorithm, *job.scheme);
   check_group_size(*job.scheme, options.group_size);
   const ModelConfig config = load_config(*files);
   refuse_quantized(*files, config);

@@ -51,10 +51,6 @@ float round_even(float x) {
   return (x + kMagic) - kMagic;
 }
 
-struct GroupParameters {
-  float scale, zero, levels;
-};
-
 GroupParameters parameters_of(Range range, const GroupLayout& layout, float shrink) {
   const float levels = static_cast<float>((1 << layout.bits) - 1);
   const float lo = range.lo * shrink, hi = range.hi * shrink;
@@ -65,13 +61,8 @@ GroupParameters parameters_of(Range range, const GroupLayout& layout, float shri
   return {scale, zero, levels};
 }
 
-/// Far outside weights are clipped first: round_even() is exact below 2^22 alone.
-float code_of(float w, const GroupParameters& p) {
-  return std::clamp(round_even(std::clamp(w / p.scale, -512.0f, 512.0f)) + p.zero, 0.0f, p.levels);
-}
-
 void encode(std::span<const float> group, const GroupParameters& p, std::uint8_t* codes) {
-  for (std::size_t i = 0; i < group.size(); ++i) codes[i] = static_cast<std::uint8_t>(code_of(group[i], p));
+  for (std::size_t i = 0; i < group.size(); ++i) codes[i] = static_cast<std::uint8_t>(p.code_of(group[i]));
 }
 
 void pack_row(std::span<const std::uint8_t> codes, std::uint8_t* row) {
@@ -99,9 +90,8 @@ void quantize_row(const Weight& weight, const Weight& result, std::int64_t row, 
   for (std::int64_t g = 0; g < result.groups(); ++g) {
     const std::size_t begin = static_cast<std::size_t>(g) * size;
     const auto group = w.subspan(begin, std::min(size, w.size() - begin));
-    const Range range = range_of(group);
-    const GroupParameters p = parameters_of(range, layout, shrink ? shrink->row<float>(row)[g] : 1.0F);
-    if (!range.finite || !std::isfinite(p.scale)) refuse(weight, row, g, range);
+    const GroupParameters p =
+        group_parameters(weight, row, g, group, layout, shrink ? shrink->row<float>(row)[g] : 1.0F);
     encode(group, p, codes.data() + begin);
     result.scales.row<float>(row)[g] = p.scale;
     result.zeros.row<std::uint8_t>(row)[g] = static_cast<std::uint8_t>(p.zero);
@@ -116,13 +106,30 @@ void quantize_row(const Weight& weight, const Weight& result, std::int64_t row, 
 
 }  // namespace
 
+/// Far outside weights are clipped first: round_even() is exact below 2^22 alone.
+float GroupParameters::code_of(float w) const {
+  return std::clamp(round_even(std::clamp(w / scale, -512.0f, 512.0f)) + zero, 0.0f, levels);
+}
+
+GroupParameters group_parameters(const Weight& weight, std::int64_t row, std::int64_t group,
+                                 std::span<const float> values, const GroupLayout& layout, float shrink) {
+  const Range range = range_of(values);
+  const GroupParameters p = parameters_of(range, layout, shrink);
+  if (!range.finite || !std::isfinite(p.scale)) refuse(weight, row, group, range);
+  return p;
+}
+
+Weight allocate_codes(const Weight& weight, const GroupLayout& layout) {
+  Format format = Format::grouped(layout.bits, layout.group_of(weight.in));
+  format.int8_activations = layout.int8_activations;
+  return Weight::allocate(weight.name, format, weight.out, weight.in);
+}
+
 Weight rtn(const Weight& weight, const GroupLayout& layout, ThreadPool& pool, const Tensor* shrink) {
   BITTERN_CHECK(weight.format == Format::dense(DType::f32) && weight.in > 0);
   BITTERN_CHECK(layout.group_size > 0 || layout.group_size == -1);
   BITTERN_CHECK(layout.bits >= 2 && layout.bits <= 8 && is_float(layout.scale_dtype));
-  Format format = Format::grouped(layout.bits, layout.group_of(weight.in));
-  format.int8_activations = layout.int8_activations;
-  Weight result = Weight::allocate(weight.name, format, weight.out, weight.in);
+  Weight result = allocate_codes(weight, layout);
   pool.parallel_ranges(weight.out, 1, [&](std::int64_t begin, std::int64_t end, int) {
     std::vector<std::uint8_t> codes(static_cast<std::size_t>(weight.in));
     for (std::int64_t row = begin; row < end; ++row) quantize_row(weight, result, row, layout, shrink, codes);
@@ -136,7 +143,7 @@ void rtn_round_row(const float* src, std::int64_t in, const GroupLayout& layout,
     const std::int64_t end = std::min(in, begin + size);
     const Range range = range_of({src + begin, static_cast<std::size_t>(end - begin)});
     const GroupParameters p = parameters_of(range, layout, shrink ? shrink[g] : 1.0F);
-    for (std::int64_t i = begin; i < end; ++i) dst[i] = (code_of(src[i], p) - p.zero) * p.scale;
+    for (std::int64_t i = begin; i < end; ++i) dst[i] = p.decode(p.code_of(src[i]));
   }
 }
 

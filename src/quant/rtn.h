@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <span>
 
 #include "base/thread_pool.h"
 #include "tensor/weight.h"
@@ -20,6 +21,23 @@ struct GroupLayout {
   /// Inputs per group of a row of `in` inputs.
   std::int64_t group_of(std::int64_t in) const { return group_size == -1 ? in : group_size; }
 };
+
+/// The integers of one group: scale and zero (a whole number), codes 0 to levels.
+struct GroupParameters {
+  float scale = 1, zero = 0, levels = 15;
+
+  /// clamp(round(w / scale) + zero, 0, levels), ties to even.
+  float code_of(float w) const;
+  float decode(float code) const { return (code - zero) * scale; }
+};
+
+/// Parameters of `values` as rtn() gives them, lo and hi multiplied by `shrink`. `weight`, `row` and `group` name the
+/// place in errors, which are those of rtn().
+GroupParameters group_parameters(const Weight& weight, std::int64_t row, std::int64_t group,
+                                 std::span<const float> values, const GroupLayout& layout, float shrink = 1);
+
+/// Makes the empty result of rtn() for a weight.
+Weight allocate_codes(const Weight& weight, const GroupLayout& layout);
 
 /// Quantizes a dense f32 weight (out, in), rows in parallel, with n = 2^bits - 1:
 ///   lo = min(0, min w), hi = max(0, max w), s = max(hi - lo, 1e-5) / n,

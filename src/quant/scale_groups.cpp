@@ -42,6 +42,7 @@ ScaleGroup& GroupProbe::group_of(const nn::Linear& linear, const Tensor& x, bool
   }
   group.width = x.cols();
   group.abs_sum.resize(static_cast<std::size_t>(group.width));
+  group.abs_max.resize(static_cast<std::size_t>(group.width));
   group.block = std::min(block_, group.width);
   if (group.block > 0) {
     const std::int64_t blocks = (group.width + group.block - 1) / group.block;
@@ -71,8 +72,11 @@ void GroupProbe::count(ScaleGroup& group, const Tensor& x) {
   pool_.parallel_ranges(group.width, 16, [&](std::int64_t begin, std::int64_t end, int) {
     for (std::int64_t t = 0; t < x.rows(); ++t) {
       const float* row = x.row<float>(t);
-      for (std::int64_t c = begin; c < end; ++c)
-        group.abs_sum[static_cast<std::size_t>(c)] += static_cast<double>(std::fabs(row[c]));
+      for (std::int64_t c = begin; c < end; ++c) {
+        const float magnitude = std::fabs(row[c]);
+        group.abs_sum[static_cast<std::size_t>(c)] += static_cast<double>(magnitude);
+        group.abs_max[static_cast<std::size_t>(c)] = std::max(group.abs_max[static_cast<std::size_t>(c)], magnitude);
+      }
     }
   });
   if (group.block > 0) add_gram(group, x);

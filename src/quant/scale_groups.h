@@ -23,6 +23,7 @@ struct ScaleGroup {
   std::int64_t width = 0;
   std::int64_t tokens = 0;
   std::vector<double> abs_sum;  // (width) sum |x|
+  std::vector<float> abs_max;   // (width) max |x|
   /// Sums of x x^T within each run of `block` channels: (ceil(width / block), block, block), row after row.
   std::int64_t block = 0;
   std::vector<float> gram;
