@@ -10,7 +10,7 @@
 #include "base/progress.h"
 #include "base/strings.h"
 #include "base/sysinfo.h"
-#include "calibration_text.h"
+#include "calibration_source.h"
 #include "kv_report.h"
 #include "model_loader.h"
 #include "model_source.h"
@@ -81,19 +81,13 @@ void print_json(const CalibrateVerbOptions& options, const Run& run) {
 }
 
 quant::CalibrationData load_data(const CalibrateVerbOptions& options, const ModelFiles& files) {
-  if (!options.data.empty()) quant::check_data_type(options.data);
-  const ModelConfig config = load_config(files);
-  const auto tokenizer = server::load_tokenizer(files);
-  std::optional<std::string> override_source;
-  if (!options.run.chat_template.empty()) override_source = read_text(options.run.chat_template);
-  const auto chat_template = server::load_chat_template(files, *tokenizer, override_source);
-  quant::CalibrationDataOptions sampling = options.sampling;
-  sampling.max_positions = config.max_positions;
-  sampling.vocab = config.vocab;
-  if (options.data.empty()) {
-    return quant::make_calibration_data(kBuiltInText, built_in_calibration_text(), *tokenizer, nullptr, sampling);
-  }
-  return quant::make_calibration_data(options.data, read_text(options.data), *tokenizer, chat_template.get(), sampling);
+  CalibrationSourceOptions source;
+  source.data = options.data;
+  source.samples = options.sampling.samples;
+  source.seqlen = options.sampling.seqlen;
+  source.seed = options.sampling.seed;
+  if (!options.run.chat_template.empty()) source.chat_template = read_text(options.run.chat_template);
+  return read_calibration(files, source);
 }
 
 Run run_model(const CalibrateVerbOptions& options) {

@@ -22,8 +22,7 @@ struct Calibration {
   std::string name;                                  // of the data, for the report
   std::string sha256;                                // of the data
   std::vector<std::vector<std::int32_t>> sequences;  // token ids
-  /// Tokens that searches run again for every candidate: the first sequences with at least so many together.
-  /// Statistics take all tokens.
+  /// Tokens that searches run again for every candidate: the first so many. Statistics take all tokens.
   std::int64_t search_tokens = 512;
 
   std::int64_t tokens() const;

@@ -44,10 +44,11 @@ void WeightLoader::norm(const std::string& name, nn::RmsNorm& norm) {
 }
 
 void WeightLoader::embedding(const std::string& name, nn::Embedding& embedding) {
-  const Weight weight = checkpoint_.dense(name + ".weight");
+  std::vector<std::string> used;
+  const Weight weight = checkpoint_.table(name, used);
   expect(name, weight, embedding.vocab(), embedding.width());
   embedding.bind(backend_.prepare_table(weight, embedding.tied()));
-  finish({name + ".weight"}, weight);
+  finish(used, weight);
 }
 
 Weight WeightLoader::vector(const std::string& key, std::int64_t width) const {

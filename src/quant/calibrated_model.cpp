@@ -39,6 +39,7 @@ CalibratedModel::CalibratedModel(const std::shared_ptr<const ModelFiles>& files,
     : backend_(make_cpu(threads)), model_(files, *backend_) {
   check(calibration, model_.config());
   make_chunks(calibration);
+  choose_search(calibration.search_tokens);
   std::int64_t largest = search_.tokens;
   std::size_t most = search_.lengths.size();
   for (const Chunk& chunk : chunks_) {
@@ -68,16 +69,24 @@ void CalibratedModel::make_chunks(const Calibration& calibration) {
   for (std::size_t i = 0; i < lengths_.size(); ++i) {
     tokens += lengths_[i];
     const bool full = i + 1 == lengths_.size() || tokens + lengths_[i + 1] > kChunkTokens;
-    if (search_.tokens < calibration.search_tokens) {
-      search_.tokens += lengths_[i];
-      search_.lengths = std::span(lengths_).first(i + 1);
-    }
     if (!full) continue;
     chunks_.push_back({std::span(lengths_).subspan(begin, i + 1 - begin), first, tokens});
     begin = i + 1;
     first += tokens;
     tokens = 0;
   }
+}
+
+// The last sequence is cut, which its first tokens do not notice: attention is causal. Unless angles depend on the
+// length of the sequence; then it stays whole.
+void CalibratedModel::choose_search(std::int64_t wanted) {
+  const bool whole = model_.config().rope.depends_on_length();
+  for (std::size_t i = 0; i < lengths_.size() && search_.tokens < wanted; ++i) {
+    const std::int64_t length = whole ? lengths_[i] : std::min<std::int64_t>(lengths_[i], wanted - search_.tokens);
+    search_lengths_.push_back(static_cast<std::int32_t>(length));
+    search_.tokens += length;
+  }
+  search_.lengths = search_lengths_;
 }
 
 void CalibratedModel::run(const Chunk& chunk, int layer, int branch, float* out, nn::Probe* probe) {

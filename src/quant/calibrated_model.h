@@ -31,7 +31,8 @@ class CalibratedModel {
     std::int64_t first = 0, tokens = 0;
   };
   const std::vector<Chunk>& chunks() const { return chunks_; }
-  /// The sequences that searches run again and again: a prefix of them with at least Calibration::search_tokens tokens.
+  /// The sequences that searches run again and again: the first Calibration::search_tokens
+  /// tokens.
   const Chunk& search() const { return search_; }
   /// (tokens, hidden size) at the input of the branch that is next.
   float* hidden(std::int64_t token) { return hidden_.data() + token * hidden_size(); }
@@ -48,10 +49,11 @@ class CalibratedModel {
 
  private:
   void make_chunks(const Calibration& calibration);
+  void choose_search(std::int64_t wanted);
 
   std::unique_ptr<Backend> backend_;
   LayerwiseModel model_;
-  std::vector<std::int32_t> lengths_;
+  std::vector<std::int32_t> lengths_, search_lengths_;
   std::vector<Chunk> chunks_;
   Chunk search_;
   std::vector<float> hidden_;

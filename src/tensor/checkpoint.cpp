@@ -219,6 +219,11 @@ std::string quant_method(const Json& config) {
 
 }  // namespace
 
+Weight Checkpoint::table(std::string_view module, std::vector<std::string>& used) const {
+  used.push_back(std::string(module) + ".weight");
+  return dense(used.back());
+}
+
 std::unique_ptr<Checkpoint> open_checkpoint(const std::shared_ptr<const ModelFiles>& files,
                                             const Json& quantization_config) {
   if (auto gguf = std::dynamic_pointer_cast<const GgufModelFiles>(files)) return open_gguf_checkpoint(std::move(gguf));

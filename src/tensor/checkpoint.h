@@ -36,6 +36,8 @@ class Checkpoint {
   /// The weight of linear `module` ("model.layers.0.mlp.up_proj"): "<module>.weight", or whatever the checkpoint's
   /// quantization stores in its place ("<module>.qweight", ...). `used` receives every key it consumed.
   virtual Weight linear(std::string_view module, std::vector<std::string>& used) const = 0;
+  /// The table of embedding `module`: "<module>.weight" as it lies, unless the format quantizes tables too (GGUF).
+  virtual Weight table(std::string_view module, std::vector<std::string>& used) const;
   /// True when the checkpoint holds `module` in any form `linear` can read.
   virtual bool has_linear(std::string_view module) const = 0;
 };

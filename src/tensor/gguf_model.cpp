@@ -58,6 +58,8 @@ class GgufCheckpoint final : public Checkpoint {
     return weight;
   }
 
+  Weight table(std::string_view module, std::vector<std::string>& used) const override { return linear(module, used); }
+
  private:
   void add(const GgufTensor& tensor) {
     if (std::find(kConfiguration.begin(), kConfiguration.end(), tensor.name) != kConfiguration.end()) return;
