@@ -3,11 +3,15 @@
 
 #include <bittern/error.h>
 
+#include <unistd.h>
+
 #include <algorithm>
 #include <cstdio>
+#include <filesystem>
 #include <memory>
 #include <string>
 
+#include "base/atomic_file.h"
 #include "base/json.h"
 #include "base/progress.h"
 #include "base/strings.h"
@@ -16,6 +20,7 @@
 #include "model_source.h"
 #include "options.h"
 #include "quant/report.h"
+#include "quant/report_html.h"
 #include "quant/scheme.h"
 #include "table.h"
 #include "verb.h"
@@ -27,6 +32,7 @@ struct QuantizeVerbOptions {
   CalibrationSourceOptions calibration;
   std::string model, output, max_shard = "5GB";
   std::string format;  // "": the one of the scheme's name
+  std::string html;    // "": no page
   quant::QuantizeOptions quantize;
   bool json = false;
   bool dry_run = false;
@@ -84,7 +90,7 @@ std::vector<quant::LinearReport> worst_linears(const quant::QuantizeReport& repo
   return linears;
 }
 
-void print_report(const quant::QuantizeReport& report) {
+void print_report(const quant::QuantizeReport& report, std::uint64_t peak) {
   Table table({"lost most", "shape", "NMSE", "cosine", "max error"});
   char cells[3][32];
   for (const quant::LinearReport& linear : worst_linears(report)) {
@@ -98,7 +104,7 @@ void print_report(const quant::QuantizeReport& report) {
   std::printf(
       "%s  all %zu linears: NMSE %.5f (--json lists each)\n  wrote %s in %.1f s; peak memory of the process %s\n",
       table.text().c_str(), report.linears.size(), report.nmse, report.plan.output.c_str(), report.seconds,
-      human_bytes(peak_resident_bytes()).c_str());
+      human_bytes(peak).c_str());
 }
 
 void add_calibration(quant::QuantizeOptions& options, const ModelFiles& files, const CalibrationSourceOptions& source) {
@@ -108,7 +114,30 @@ void add_calibration(quant::QuantizeOptions& options, const ModelFiles& files, c
   options.calibration.sequences = std::move(data.samples);
 }
 
+// A page that cannot be written must be known before hours of work, not after them.
+void check_html(const QuantizeVerbOptions& options) {
+  if (options.html.empty()) return;
+  if (options.dry_run) {
+    throw Error(ErrorCode::invalid_argument, "--html reports what was done and --dry-run does nothing",
+                "leave one of them out");
+  }
+  const std::filesystem::path path = options.html;
+  const std::filesystem::path folder = path.has_parent_path() ? path.parent_path() : ".";
+  if (!std::filesystem::is_directory(folder)) {
+    throw Error(ErrorCode::not_found, "--html " + options.html + ": there is no folder " + folder.string(),
+                "make it first, or name a file in another");
+  }
+  if (std::filesystem::is_directory(path)) {
+    throw Error(ErrorCode::invalid_argument, "--html " + options.html + " is a directory", "name a file in it");
+  }
+  if (access(folder.c_str(), W_OK) != 0) {
+    throw Error(ErrorCode::io, "--html " + options.html + ": the folder " + folder.string() + " is not writable",
+                "name a file in another");
+  }
+}
+
 int run_quantize(const QuantizeVerbOptions& options) {
+  check_html(options);
   quant::QuantizeOptions quantize_options = options.quantize;
   quantize_options.output = options.output;
   quantize_options.max_shard_bytes = parse_bytes("--max-shard", options.max_shard);
@@ -126,12 +155,15 @@ int run_quantize(const QuantizeVerbOptions& options) {
   ProgressSink sink;
   const quant::QuantizeReport report = quant::quantize(files, quantize_options, sink);
   sink.finish();
+  const std::uint64_t peak = peak_resident_bytes();
+  if (!options.html.empty()) write_file_atomically(options.html, quant::to_html(report, peak));
   if (options.json) {
     Json json = quant::to_json(report);
-    json["peak_resident_bytes"] = peak_resident_bytes();
+    json["peak_resident_bytes"] = peak;
     std::printf("%s\n", json.dump(2).c_str());
   } else {
-    print_report(report);
+    print_report(report, peak);
+    if (!options.html.empty()) std::printf("  report in %s\n", options.html.c_str());
   }
   return 0;
 }
@@ -170,6 +202,7 @@ std::function<int()> declare_quantize(CLI::App& command) {
       ->check(CLI::Range(0, 4096));
   add_option(command, "--dry-run", options->dry_run, "print the plan and stop");
   add_option(command, "--json", options->json, "print JSON");
+  add_option(command, "--html", options->html, "write the report as a web page to this file");
   return [options] { return run_quantize(*options); };
 }
 

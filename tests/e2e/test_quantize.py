@@ -93,3 +93,17 @@ def test_a_killed_run_leaves_no_output(tmp_path):
 def test_dry_run_writes_nothing(tmp_path):
     plan = bittern_json("quantize", "-o", tmp_path / "w4", "--dry-run")
     assert plan["linears"] == 42 and not (tmp_path / "w4").exists()
+
+
+def test_html_report_has_every_linear_and_needs_its_folder(tmp_path):
+    page = tmp_path / "report.html"
+    report = bittern_json("quantize", "-o", tmp_path / "w4", "--html", page)
+    html = page.read_text()
+    assert all(f"<td>{linear['name']}</td>" in html for linear in report["linears"])
+    assert "src=" not in html and "href=" not in html
+    missing = tmp_path / "missing" / "report.html"
+    result = bittern("quantize", "-o", tmp_path / "again", "--html", missing, check=None)
+    assert result.returncode != 0 and str(missing.parent) in result.stderr
+    assert not (tmp_path / "again").exists()
+    result = bittern("quantize", "-o", tmp_path / "again", "--html", page, "--dry-run", check=None)
+    assert result.returncode != 0 and "--dry-run" in result.stderr
