@@ -29,6 +29,7 @@ namespace bittern::cli {
 namespace {
 
 struct QuantizeVerbOptions {
+  std::vector<const CLI::Option*> calibration_options;  // to refuse them where nothing reads them
   CalibrationSourceOptions calibration;
   std::string model, output, max_shard = "5GB";
   std::string format;  // "": the one of the scheme's name
@@ -136,6 +137,16 @@ void check_html(const QuantizeVerbOptions& options) {
   }
 }
 
+void refuse_calibration(const QuantizeVerbOptions& options) {
+  for (const CLI::Option* option : options.calibration_options) {
+    if (option->count() == 0) continue;
+    throw Error(ErrorCode::invalid_argument,
+                option->get_name() + " is for algorithms with calibration, and '" + options.quantize.algorithm +
+                    "' looks at no data",
+                "leave it out, or use --algorithm awq or gptq");
+  }
+}
+
 int run_quantize(const QuantizeVerbOptions& options) {
   check_html(options);
   quant::QuantizeOptions quantize_options = options.quantize;
@@ -147,6 +158,8 @@ int run_quantize(const QuantizeVerbOptions& options) {
   const auto files = open_model(options.model);
   if (quant::needs_calibration(quantize_options.algorithm))
     add_calibration(quantize_options, *files, options.calibration);
+  else
+    refuse_calibration(options);
   if (options.dry_run) {
     const quant::QuantizePlan plan = quant::plan_quantize(files, quantize_options);
     options.json ? static_cast<void>(std::printf("%s\n", quant::to_json(plan).dump(2).c_str())) : print_plan(plan);
@@ -174,6 +187,20 @@ std::string choices(const std::vector<quant::Choice>& rows) {
   return text;
 }
 
+void add_calibration_options(CLI::App& command, QuantizeVerbOptions& options) {
+  CalibrationSourceOptions& source = options.calibration;
+  options.calibration_options = {
+      add_option(command, "--data", source.data,
+                 "calibration data: .txt or .jsonl; by default the text that ships with the program"),
+      add_option(command, "--samples", source.samples, "calibration sequences")->check(CLI::Range(1, 100000)),
+      add_option(command, "--seqlen", source.seqlen, "tokens of the longest calibration sequence")
+          ->check(CLI::Range(2, 1 << 20)),
+      add_option(command, "--seed", source.seed, "chooses the calibration sequences"),
+      add_option(command, "--search-tokens", options.quantize.calibration.search_tokens,
+                 "calibration tokens that are run again for every candidate")
+          ->check(CLI::Range(1, 1 << 20))};
+}
+
 }  // namespace
 
 std::function<int()> declare_quantize(CLI::App& command) {
@@ -186,15 +213,7 @@ std::function<int()> declare_quantize(CLI::App& command) {
              "disk format to write the scheme in: awq, gptq or compressed-tensors; the scheme has its own otherwise");
   add_option(command, "--algorithm", q.algorithm, choices(quant::algorithms()));
   add_option(command, "--group-size", q.group_size, "inputs that share a scale: 32, 64, 128, or -1 for a whole row");
-  add_option(command, "--data", options->calibration.data,
-             "calibration data for awq: .txt or .jsonl; by default the text that ships with the program");
-  add_option(command, "--samples", options->calibration.samples, "calibration sequences")->check(CLI::Range(1, 100000));
-  add_option(command, "--seqlen", options->calibration.seqlen, "tokens of the longest calibration sequence")
-      ->check(CLI::Range(2, 1 << 20));
-  add_option(command, "--seed", options->calibration.seed, "chooses the calibration sequences");
-  add_option(command, "--search-tokens", q.calibration.search_tokens,
-             "calibration tokens that are run again for every candidate")
-      ->check(CLI::Range(1, 1 << 20));
+  add_calibration_options(command, *options);
   add_option(command, "--skip", q.skip, "linears to leave as they are: a name, or re:REGEX; may be repeated");
   add_option(command, "--overwrite", q.overwrite, "replace the output when it is a checkpoint");
   add_option(command, "--max-shard", options->max_shard, "cut larger checkpoints into files of about this size");

@@ -105,7 +105,7 @@ std::int64_t CalibratedModel::planned_bytes(const ModelConfig& config, const Cal
   const std::int64_t heads = (config.heads + 4LL * config.kv_heads) * config.head_dim;
   const std::int64_t widest =
       4LL * config.hidden + std::max<std::int64_t>(heads + config.heads * config.head_dim, 3LL * config.ffn);
-  return 4 * (tokens * config.hidden + step * (widest + config.hidden));
+  return 4 * (2 * tokens * config.hidden + step * (widest + config.hidden));
 }
 
 }  // namespace bittern::quant

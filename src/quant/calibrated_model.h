@@ -44,7 +44,7 @@ class CalibratedModel {
   /// Runs a branch of a loaded layer over the rows of `chunk`; out (chunk.tokens, hidden size).
   void run(const Chunk& chunk, int layer, int branch, float* out, nn::Probe* probe = nullptr);
 
-  /// Bytes it will hold: hidden states, arena and pool, without weights.
+  /// Bytes it will hold: hidden states, arena and pool, without weights; and what a branch adds to the hidden states.
   static std::int64_t planned_bytes(const ModelConfig& config, const Calibration& calibration);
 
  private:

@@ -40,6 +40,25 @@ def test_quantized_model_is_smaller_and_close(mini_w4):
     assert 0 < kl["kl"]["mean"] < 0.5
 
 
+@pytest.mark.parametrize("algorithm", ["awq", "gptq"])
+def test_calibrated_algorithms_lose_less_than_rounding(tmp_path, mini_w4, algorithm):
+    out = tmp_path / "out"
+    report = bittern_json("quantize", "-o", out, "--algorithm", algorithm, "--samples", 24, "--seqlen", 256)
+    assert report["plan"]["calibration"]["tokens"] == 24 * 256
+    assert sum(x["loss_after"] for x in report["linears"]) < 0.9 * sum(x["loss_before"] for x in report["linears"])
+
+    def kl(model):
+        text = MINI / "text" / "heldout.txt"
+        return bittern_json("eval", "kl", model, "--data", text, "--limit", 8)["kl"]["kl"]["mean"]
+
+    assert kl(out) < 0.9 * kl(mini_w4)
+
+
+def test_calibration_options_are_refused_where_nothing_reads_them(tmp_path):
+    result = bittern("quantize", "-o", tmp_path / "out", "--samples", 4, check=None)
+    assert result.returncode == 2 and "--samples" in result.stderr and "rtn" in result.stderr
+
+
 def test_existing_output_is_not_touched(tmp_path):
     out = tmp_path / "w4"
     out.mkdir()
