@@ -51,11 +51,14 @@ fs::path nearest_existing(fs::path path) {
   return path;
 }
 
+/// Runs with calibration hold every finished layer twice at the end: as a part, and in the checkpoint made of the
+/// parts.
 void check_space(QuantizePlan& plan, const fs::path& output) {
   plan.free_disk_bytes = static_cast<std::int64_t>(fs::space(nearest_existing(output.parent_path())).available);
-  if (plan.output_bytes <= plan.free_disk_bytes) return;
+  const std::int64_t needed = plan.calibration_tokens > 0 ? 2 * plan.output_bytes : plan.output_bytes;
+  if (needed <= plan.free_disk_bytes) return;
   throw Error(ErrorCode::io,
-              "the output takes " + human_bytes(static_cast<std::uint64_t>(plan.output_bytes)) + ", the disk of " +
+              "the run takes " + human_bytes(static_cast<std::uint64_t>(needed)) + " of disk, that of " +
                   output.string() + " has " + human_bytes(static_cast<std::uint64_t>(plan.free_disk_bytes)) + " free",
               "make room or choose an output on another disk");
 }
