@@ -48,7 +48,9 @@ EngineOptions RunOptions::engine_options() const {
 }
 
 void add_model_argument(CLI::App& command, std::string& model) {
-  command.add_option("model", model, "a directory, or an id in the Hugging Face cache; without it, the embedded model")
+  command
+      .add_option("model", model,
+                  "a directory, a .gguf file, or an id in the Hugging Face cache; without it, the embedded model")
       ->envname("BITTERN_MODEL")
       ->type_name("MODEL");
 }
@@ -62,9 +64,10 @@ void add_device_options(CLI::App& command, RunOptions& o) {
   add_option(command, "--isa", o.device.isa,
              "force a lower instruction set: generic, avx2, avx512, avx512vnni, avx512bf16")
       ->group("Device");
-  add_option(command, "--compute", o.device.compute,
-             "auto: activations stay in 32 bits unless the checkpoint was made for 8 (W8A8); f32: always; bf16, int8: rounded "
-             "to 16 or 8 bits where a kernel gains by it")
+  add_option(
+      command, "--compute", o.device.compute,
+      "auto: activations stay in 32 bits unless the checkpoint was made for 8 (W8A8); f32: always; bf16, int8: rounded "
+      "to 16 or 8 bits where a kernel gains by it")
       ->check(CLI::IsMember({"auto", "f32", "bf16", "int8"}))
       ->group("Device");
   add_option(command, "--kernel", o.device.kernel_pin, "pin a kernel, gemm=NAME; `bittern env` lists them")

@@ -197,7 +197,7 @@ void add_calibration_options(CLI::App& command, QuantizeVerbOptions& options) {
           ->check(CLI::Range(2, 1 << 20)),
       add_option(command, "--seed", source.seed, "chooses the calibration sequences"),
       add_option(command, "--search-tokens", options.quantize.calibration.search_tokens,
-                 "calibration tokens that are run again for every candidate")
+                 "calibration tokens that are run again for every candidate, and that losses are measured on")
           ->check(CLI::Range(1, 1 << 20))};
 }
 

@@ -30,7 +30,7 @@ inline constexpr Verb kVerbs[] = {
     {"generate", "complete one prompt, from -p or standard input", declare_generate},
     {"calibrate", "gather statistics of a model's activations", declare_calibrate},
     {"kv-params", "write the parameters of a static int8 KV cache", declare_kv_params},
-    {"quantize", "write a checkpoint with 4-bit weights", declare_quantize},
+    {"quantize", "write a checkpoint with weights of fewer bits", declare_quantize},
     {"convert", "write a model as a GGUF file", declare_convert},
     {"eval", "measure perplexity, divergence and task accuracy", declare_eval},
     {"show", "describe a model: architecture, parameters, formats, bytes", declare_show},

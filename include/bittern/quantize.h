@@ -1,7 +1,7 @@
-// Quantization: a Hugging Face checkpoint in, the same model with 4-bit weights out, streamed layer by layer so that
-// memory is bounded by one layer and not by the model. plan_quantize() says what will happen, what it takes and what
-// cannot be done before any work starts; quantize() does it and reports the loss of every linear.
-// It does not run the model: quality on text is measured in src/quant/quality.h, KV precision is chosen at run time.
+// Quantization: a Hugging Face checkpoint in, the same model with weights of fewer bits out, streamed layer by layer so
+// that memory is bounded by one layer and not by the model. plan_quantize() says what will happen, what it takes and
+// what cannot be done before any work starts; quantize() does it and reports the loss of every linear. It does not run
+// the model: quality on text is measured in src/quant/quality.h, KV precision is chosen at run time.
 #pragma once
 
 #include <cstdint>
@@ -121,7 +121,7 @@ struct QuantizeReport {
   double nmse = 0;                    // over all quantized weights together
   std::string worst;                  // the linear with the largest nmse
   double seconds = 0;
-  int resumed_layers = 0;  // taken over from a run that was stopped
+  int resumed_layers = 0;          // taken over from a run that was stopped
   std::vector<std::string> files;  // written into the output, sorted
 };
 

@@ -23,7 +23,8 @@ void run_rtn(LayerWork& layer) {
 }
 
 /// A linear in f32, its codes with f32 scales and zeros, and what packing takes.
-std::int64_t rtn_peak_bytes(std::span<const LinearTask> layer, const Scheme& scheme, std::int64_t group_size) {
+std::int64_t rtn_peak_bytes(std::span<const LinearTask> layer, const Scheme& scheme, std::int64_t group_size,
+                            std::int64_t) {
   std::int64_t peak = 0;
   for (const LinearTask& linear : layer) {
     const std::int64_t inputs = group_inputs(linear, group_size);

@@ -59,7 +59,8 @@ struct Algorithm {
   bool needs_int8_activations;  // of the scheme
   void (*run)(LayerWork& layer);
   /// Bytes run() holds at once for one layer: how its memory grows is part of the plan that is shown beforehand.
-  std::int64_t (*peak_bytes)(std::span<const LinearTask> layer, const Scheme& scheme, std::int64_t group_size);
+  std::int64_t (*peak_bytes)(std::span<const LinearTask> layer, const Scheme& scheme, std::int64_t group_size,
+                             std::int64_t search_tokens);
 };
 
 std::span<const Algorithm> all_algorithms();

@@ -152,16 +152,18 @@ void run_awq(LayerWork& work) {
 }
 
 /// The layer packed as it is, the widest scale group as f32 weights with one candidate and its packing, and what
-/// watching keeps.
-std::int64_t awq_peak_bytes(std::span<const LinearTask> layer, const Scheme& scheme, std::int64_t group_size) {
-  std::int64_t all = 0, largest = 0, inputs = 0, pack = 0;
+/// watching keeps; and two outputs of the search tokens.
+std::int64_t awq_peak_bytes(std::span<const LinearTask> layer, const Scheme& scheme, std::int64_t group_size,
+                            std::int64_t search_tokens) {
+  std::int64_t all = 0, largest = 0, inputs = 0, pack = 0, outputs = 0;
   for (const LinearTask& linear : layer) {
     all += linear.out * linear.in;
     largest = std::max(largest, linear.out * linear.in);
-    inputs += linear.in * (group_inputs(linear, group_size) + 512) * 4;
+    inputs += linear.in * (group_inputs(linear, group_size) + search_tokens) * 4;
+    outputs = std::max(outputs, 2 * linear.out * search_tokens * 4);
     pack = std::max(pack, scheme.pack_bytes(linear, group_size));
   }
-  return 4 * all + 3 * 4 * 2 * largest + inputs + pack;
+  return 4 * all + 3 * 4 * 2 * largest + inputs + std::max(outputs, pack);
 }
 
 }  // namespace bittern::quant

@@ -17,28 +17,28 @@
 namespace bittern::quant {
 namespace {
 
-constexpr std::int64_t kSampleTokens = 512;  // that losses are measured on
-
 /// Gathers what one linear takes.
 class InputProbe final : public nn::Probe {
  public:
-  InputProbe(const nn::Linear& linear, Backend& backend, ThreadPool& pool)
-      : hessian(linear.in()), linear_(linear), backend_(backend), pool_(pool) {}
+  /// `sample_tokens` inputs are kept, for losses to be measured on.
+  InputProbe(const nn::Linear& linear, std::int64_t sample_tokens, Backend& backend, ThreadPool& pool)
+      : hessian(linear.in()), linear_(linear), sample_tokens_(sample_tokens), backend_(backend), pool_(pool) {}
 
   void linear_input(const nn::Linear& linear, const Tensor& x) override {
     if (&linear != &linear_) return;
     hessian.add(x, backend_, pool_);
     const std::int64_t held = static_cast<std::int64_t>(sample.size()) / x.cols();
-    for (std::int64_t t = 0; t < std::min(x.rows(), kSampleTokens - held); ++t)
+    for (std::int64_t t = 0; t < std::min(x.rows(), sample_tokens_ - held); ++t)
       sample.insert(sample.end(), x.row<float>(t), x.row<float>(t) + x.cols());
   }
   void kv(int, const Tensor&, const Tensor&) override {}
 
   Hessian hessian;
-  std::vector<float> sample;  // (at most kSampleTokens, width)
+  std::vector<float> sample;  // (at most sample_tokens, width)
 
  private:
   const nn::Linear& linear_;
+  std::int64_t sample_tokens_;
   Backend& backend_;
   ThreadPool& pool_;
 };
@@ -94,7 +94,7 @@ class GptqLayer {
   }
 
   void round_group(const std::vector<const nn::Linear*>& linears, int branch) {
-    InputProbe probe(*linears.front(), calibrated_.backend(), work_.pool());
+    InputProbe probe(*linears.front(), calibrated_.search().tokens, calibrated_.backend(), work_.pool());
     run_chunks(branch, &probe, false);
     const GptqFactor factor = factor_of(std::move(probe.hessian), leaves_.of(linears.front()).task->name);
     for (const nn::Linear* linear : linears) round(leaves_.of(linear), factor, probe.sample);
@@ -141,7 +141,8 @@ void run_gptq(LayerWork& work) {
 
 /// The layer packed as it is, its codes, and for the largest linear: the Hessian, the weight, a second copy of it with
 /// its packing or the errors, the sample with two outputs.
-std::int64_t gptq_peak_bytes(std::span<const LinearTask> layer, const Scheme& scheme, std::int64_t group_size) {
+std::int64_t gptq_peak_bytes(std::span<const LinearTask> layer, const Scheme& scheme, std::int64_t group_size,
+                             std::int64_t search_tokens) {
   const GroupLayout layout = {scheme.bits, group_size, scheme.symmetric, scheme.scale_dtype, scheme.int8_activations};
   std::int64_t all = 0, codes = 0, work = 0, pack = 0;
   for (const LinearTask& linear : layer) {
@@ -149,9 +150,9 @@ std::int64_t gptq_peak_bytes(std::span<const LinearTask> layer, const Scheme& sc
     const std::int64_t one_code = size * (scheme.bits > 4 ? 2 : 1) / 2 + linear.out * groups * 5;
     all += size;
     codes += one_code;
-    const std::int64_t measuring = 2 * one_code + kSampleTokens * 2 * linear.out * 4;
+    const std::int64_t measuring = 2 * one_code + search_tokens * 2 * linear.out * 4;
     const std::int64_t rounding = std::max(measuring, gptq_solve_bytes(linear.out, linear.in, layout));
-    const std::int64_t sample = kSampleTokens * linear.in * 4;
+    const std::int64_t sample = search_tokens * linear.in * 4;
     work = std::max(work,
                     4 * linear.in * linear.in + sample + std::max(Hessian::add_bytes(linear.in), 4 * size + rounding));
     pack = std::max(pack, 4 * size + scheme.pack_bytes(linear, group_size));

@@ -165,7 +165,7 @@ void plan_memory(Job& job, std::int64_t calibrated_bytes) {
   for (std::size_t i = 0; i < job.layers.size(); ++i) {
     const LayerJob& layer = job.layers[i];
     need(calibrated_bytes + layer.source_bytes +
-             job.algorithm->peak_bytes(layer.linears, *job.scheme, job.plan.group_size),
+             job.algorithm->peak_bytes(layer.linears, *job.scheme, job.plan.group_size, job.plan.search_tokens),
          "layer " + std::to_string(i));
   }
 }

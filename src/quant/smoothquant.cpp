@@ -186,16 +186,16 @@ void run_smoothquant(LayerWork& work) {
 
 /// The layer packed as it is, all weights of the widest group twice (themselves, and scaled) with one packed, what
 /// watching keeps, and two outputs of the search tokens.
-std::int64_t smoothquant_peak_bytes(std::span<const LinearTask> layer, const Scheme& scheme, std::int64_t group_size) {
-  constexpr std::int64_t kTokens = 512;
+std::int64_t smoothquant_peak_bytes(std::span<const LinearTask> layer, const Scheme& scheme, std::int64_t group_size,
+                                    std::int64_t search_tokens) {
   std::int64_t all = 0, largest = 0, inputs = 0, pack = 0, outputs = 0, widest = 0;
   std::map<std::int64_t, std::int64_t> by_input;  // linears that share an input have its width in common
   for (const LinearTask& linear : layer) {
     all += linear.out * linear.in;
     largest = std::max(largest, linear.out * linear.in);
     widest = std::max(widest, by_input[linear.in] += linear.out * linear.in);
-    inputs += linear.in * kTokens * 4;
-    outputs = std::max(outputs, (2 * linear.out + linear.in) * kTokens * 4);
+    inputs += linear.in * search_tokens * 4;
+    outputs = std::max(outputs, (2 * linear.out + linear.in) * search_tokens * 4);
     pack = std::max(pack, scheme.pack_bytes(linear, group_size));
   }
   return 4 * (all + widest + largest) + 2 * largest + inputs + std::max(outputs, pack);
