@@ -23,7 +23,7 @@ double mean_of(std::span<const double> values) {
 class AwqLayer {
  public:
   explicit AwqLayer(LayerWork& work)
-      : work_(work), calibrated_(*work.calibrated()), layout_(work.layout()), folding_(work) {}
+      : work_(work), calibrated_(*work.calibrated()), folding_(work) {}
 
   void run() {
     calibrated_.model().load_layer(work_.layer());
@@ -41,7 +41,7 @@ class AwqLayer {
 
  private:
   void run_branch(int branch) {
-    const std::int64_t block = layout_.group_size == -1 ? 0 : layout_.group_size;
+    const std::int64_t block = work_.group_size() == -1 ? 0 : work_.group_size();
     GroupProbe probe(block, work_.pool());
     std::vector<float> added(calibrated_.hidden().size());
     for (const auto& chunk : calibrated_.chunks())
@@ -64,7 +64,7 @@ class AwqLayer {
     for (const nn::Linear* linear : group.linears) weights.push_back(work_.load(*folding_.of(linear).task));
     const std::vector<float> x = shared_by_row(
         group, [&](std::int64_t c) { return group.abs_mean(c); }, mean_of);
-    const std::vector<float> magnitudes = relative_magnitudes(weights, layout_, work_.pool());
+    const std::vector<float> magnitudes = relative_magnitudes(weights, layout_of(group.linears.front()), work_.pool());
     const std::vector<float> w = shared_by_row(
         group, [&](std::int64_t c) { return magnitudes[static_cast<std::size_t>(c)]; }, mean_of);
     report_dead(group, x);
@@ -97,7 +97,8 @@ class AwqLayer {
     std::vector<std::unique_ptr<PackedWeight>> originals;
     for (std::size_t i = 0; i < weights.size(); ++i) {
       nn::Linear& leaf = *folding_.of(group.linears[i]).leaf;
-      auto candidate = folding_.prepare(leaf, rounded_with_scales(weights[i], scales, layout_, work_.pool()));
+      round_with_scales(weights[i], scales, layout_of(&leaf), work_.pool(), candidate_);
+      auto candidate = folding_.prepare(leaf, candidate_);
       if (group.norm) {
         originals.push_back(leaf.exchange(std::move(candidate)));
       } else {
@@ -118,17 +119,19 @@ class AwqLayer {
 
   void round(Treatment& treatment, const ScaleGroup& group) {
     StoreNotes notes;
+    const GroupLayout layout = work_.layout(*treatment.task);
     Weight weight = work_.load(*treatment.task);
-    notes.loss_before =
-        folding_.relative_error(group.search, *treatment.leaf, rounded_with_scales(weight, {}, layout_, work_.pool()));
+    round_with_scales(weight, {}, layout, work_.pool(), candidate_);
+    notes.loss_before = folding_.relative_error(group.search, *treatment.leaf, candidate_);
+    candidate_ = {};
     folding_.multiply(weight, treatment, false);
     Weight shrink;
-    if (group.block == layout_.group_of(weight.in) && !group.gram.empty()) {
-      shrink = clip_search(weight, group, treatment.columns, layout_, calibrated_.backend(), work_.pool());
+    if (group.block == layout.group_of(weight.in) && !group.gram.empty()) {
+      shrink = clip_search(weight, group, treatment.columns, layout, calibrated_.backend(), work_.pool());
     } else {
       treatment.note("ranges not searched: groups are whole rows");
     }
-    const Weight quantized = rtn(weight, layout_, work_.pool(), shrink.data.rank == 0 ? nullptr : &shrink.data);
+    const Weight quantized = rtn(weight, layout, work_.pool(), shrink.data.rank == 0 ? nullptr : &shrink.data);
     Weight decoded = to_f32(quantized);
     folding_.multiply(decoded, treatment, true);
     notes.loss_after = folding_.relative_error(group.search, *treatment.leaf, decoded);
@@ -137,11 +140,13 @@ class AwqLayer {
     work_.store(*treatment.task, weight, quantized, notes);
   }
 
+  GroupLayout layout_of(const nn::Linear* linear) { return work_.layout(*folding_.of(linear).task); }
+
   LayerWork& work_;
   CalibratedModel& calibrated_;
-  GroupLayout layout_;
   LayerFolding folding_;
   std::vector<std::vector<ScaleGroup>> groups_;
+  Weight candidate_;  // kept from one candidate to the next: fresh pages cost as much as the rounding
 };
 
 }  // namespace
@@ -153,15 +158,14 @@ void run_awq(LayerWork& work) {
 
 /// The layer packed as it is, the widest scale group as f32 weights with one candidate and its packing, and what
 /// watching keeps; and two outputs of the search tokens.
-std::int64_t awq_peak_bytes(std::span<const LinearTask> layer, const Scheme& scheme, std::int64_t group_size,
-                            std::int64_t search_tokens) {
+std::int64_t awq_peak_bytes(std::span<const LinearTask> layer, std::int64_t group_size, std::int64_t search_tokens) {
   std::int64_t all = 0, largest = 0, inputs = 0, pack = 0, outputs = 0;
   for (const LinearTask& linear : layer) {
     all += linear.out * linear.in;
     largest = std::max(largest, linear.out * linear.in);
     inputs += linear.in * (group_inputs(linear, group_size) + search_tokens) * 4;
     outputs = std::max(outputs, 2 * linear.out * search_tokens * 4);
-    pack = std::max(pack, scheme.pack_bytes(linear, group_size));
+    pack = std::max(pack, linear.scheme->pack_bytes(linear, group_size));
   }
   return 4 * all + 3 * 4 * 2 * largest + inputs + std::max(outputs, pack);
 }

@@ -72,9 +72,12 @@ void round_to_powers_of_two(std::span<float> scales) {
   for (float& scale : scales) scale = std::exp2(std::round(std::log2(scale)));
 }
 
-Weight rounded_with_scales(const Weight& weight, std::span<const float> scales, const GroupLayout& layout,
-                           ThreadPool& pool) {
-  Weight result = Weight::allocate(weight.name, Format::dense(DType::f32), weight.out, weight.in);
+void round_with_scales(const Weight& weight, std::span<const float> scales, const GroupLayout& layout, ThreadPool& pool,
+                       Weight& result) {
+  if (result.out != weight.out || result.in != weight.in) {
+    result = {};
+    result = Weight::allocate(weight.name, Format::dense(DType::f32), weight.out, weight.in);
+  }
   pool.parallel_ranges(weight.out, 1, [&](std::int64_t begin, std::int64_t end, int) {
     std::vector<float> scaled(static_cast<std::size_t>(weight.in));
     for (std::int64_t r = begin; r < end; ++r) {
@@ -89,7 +92,6 @@ Weight rounded_with_scales(const Weight& weight, std::span<const float> scales, 
       for (std::size_t i = 0; i < scaled.size(); ++i) target[i] /= scales[i];
     }
   });
-  return result;
 }
 
 namespace {
@@ -133,7 +135,9 @@ class ClipBlock {
     backend_.linear(Tensor::of(product_.data(), DType::f32, weight_.out, width_),
                     Tensor::of(error_.data(), DType::f32, weight_.out, width_), *gram_, nullptr);
     backend_.synchronize();
-    for (std::int64_t r = 0; r < weight_.out; ++r) keep_better(r, factor, group, best);
+    pool_.parallel_ranges(weight_.out, 1, [&](std::int64_t from, std::int64_t to, int) {
+      for (std::int64_t r = from; r < to; ++r) keep_better(r, factor, group, best);
+    });
   }
 
  private:

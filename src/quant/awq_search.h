@@ -24,10 +24,10 @@ std::vector<float> candidate_scales(std::span<const float> x, std::span<const fl
 /// Each scale to the nearest power of two: dividing a stored bias by it is then exact in its element type.
 void round_to_powers_of_two(std::span<float> scales);
 
-/// The weight as it would decode if its columns were multiplied by `scales`, rounded, and divided by them again.
-/// `scales` may be empty.
-Weight rounded_with_scales(const Weight& weight, std::span<const float> scales, const GroupLayout& layout,
-                           ThreadPool& pool);
+/// result = the weight as it would decode if its columns were multiplied by `scales`, rounded, and divided by them
+/// again. `scales` may be empty. `result` is allocated unless it has the weight's shape already.
+void round_with_scales(const Weight& weight, std::span<const float> scales, const GroupLayout& layout, ThreadPool& pool,
+                       Weight& result);
 
 /// For every row and group the factor in {1, 0.95, ..., 0.5} that, multiplied to the range, gives the least
 /// e^T G e, with e the rounding error of the group and G the Gram matrix of its inputs divided by `scales`.

@@ -5,6 +5,7 @@
 #include <bittern/error.h>
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <span>
 #include <string>
@@ -23,16 +24,43 @@ struct Range {
   bool finite = true;
 };
 
-Range range_of(std::span<const float> group) {
-  Range range;
-  float poison = 0;  // turns NaN with the first weight that is not finite
-  for (const float w : group) {
-    range.lo = std::min(range.lo, w);
-    range.hi = std::max(range.hi, w);
-    poison += w * 0.0f;
+/// Four running ranges instead of one: the compiler then keeps them in vectors, and nothing waits for the weight
+/// before. The result is the same for any number of lanes.
+class RangeLanes {
+ public:
+  void add(const float* w) {
+    for (std::size_t i = 0; i < kLanes; ++i) {
+      lo_[i] = w[i] < lo_[i] ? w[i] : lo_[i];
+      hi_[i] = hi_[i] < w[i] ? w[i] : hi_[i];
+      poison_[i] += w[i] * 0.0f;
+    }
   }
-  range.finite = poison == 0.0f && std::isfinite(range.hi - range.lo);
-  return range;
+  void add_rest(std::span<const float> rest) {
+    std::array<float, kLanes> padded{};  // zero is always in the range
+    std::ranges::copy(rest, padded.begin());
+    add(padded.data());
+  }
+  Range range() const {
+    Range range{std::ranges::min(lo_), std::ranges::max(hi_)};
+    float poison = 0;
+    for (const float lane : poison_) poison += lane;
+    range.finite = poison == 0.0f && std::isfinite(range.hi - range.lo);
+    return range;
+  }
+
+  static constexpr std::size_t kLanes = 4;
+
+ private:
+  std::array<float, kLanes> lo_{}, hi_{};
+  std::array<float, kLanes> poison_{};  // turns NaN with the first weight that is not finite
+};
+
+Range range_of(std::span<const float> group) {
+  RangeLanes lanes;
+  std::size_t i = 0;
+  for (; i + RangeLanes::kLanes <= group.size(); i += RangeLanes::kLanes) lanes.add(group.data() + i);
+  if (i < group.size()) lanes.add_rest(group.subspan(i));
+  return lanes.range();
 }
 
 float rounded_to(DType dtype, float value) {
@@ -42,13 +70,6 @@ float rounded_to(DType dtype, float value) {
   convert_from_f32(&value, dtype, 1, &bits);
   convert_to_f32(&bits, dtype, 1, &result);
   return result;
-}
-
-/// Nearest integer, ties to even. Adding 1.5 * 2^23 leaves no bits for a fraction; callers stay far below 2^22, and
-/// the baseline instruction set has no rounding instruction that the compiler could use for nearbyint.
-float round_even(float x) {
-  constexpr float kMagic = 12582912.0f;
-  return (x + kMagic) - kMagic;
 }
 
 GroupParameters parameters_of(Range range, const GroupLayout& layout, float shrink) {
@@ -105,11 +126,6 @@ void quantize_row(const Weight& weight, const Weight& result, std::int64_t row, 
 }
 
 }  // namespace
-
-/// Far outside weights are clipped first: round_even() is exact below 2^22 alone.
-float GroupParameters::code_of(float w) const {
-  return std::clamp(round_even(std::clamp(w / scale, -512.0f, 512.0f)) + zero, 0.0f, levels);
-}
 
 GroupParameters group_parameters(const Weight& weight, std::int64_t row, std::int64_t group,
                                  std::span<const float> values, const GroupLayout& layout, float shrink) {

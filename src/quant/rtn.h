@@ -22,12 +22,25 @@ struct GroupLayout {
   std::int64_t group_of(std::int64_t in) const { return group_size == -1 ? in : group_size; }
 };
 
+/// Nearest integer, ties to even, of |x| < 2^22. Adding 1.5 * 2^23 leaves no bits for a fraction; the baseline
+/// instruction set has no rounding instruction that the compiler could use for nearbyint.
+inline float round_even(float x) {
+  constexpr float kMagic = 12582912.0f;
+  return (x + kMagic) - kMagic;
+}
+
+/// std::clamp by value: compilers do not vectorize the one that returns references.
+inline float clamped(float x, float lo, float hi) {
+  const float above = x < lo ? lo : x;
+  return hi < above ? hi : above;
+}
+
 /// The integers of one group: scale and zero (a whole number), codes 0 to levels.
 struct GroupParameters {
   float scale = 1, zero = 0, levels = 15;
 
-  /// clamp(round(w / scale) + zero, 0, levels), ties to even.
-  float code_of(float w) const;
+  /// clamp(round(w / scale) + zero, 0, levels), ties to even. Far outside weights are clipped first, for round_even().
+  float code_of(float w) const { return clamped(round_even(clamped(w / scale, -512.0f, 512.0f)) + zero, 0.0f, levels); }
   float decode(float code) const { return (code - zero) * scale; }
 };
 
