@@ -1,12 +1,13 @@
 // Quantization: a Hugging Face checkpoint in, the same model with weights of fewer bits out, streamed layer by layer so
 // that memory is bounded by one layer and not by the model. plan_quantize() says what will happen, what it takes and
-// what cannot be done before any work starts; quantize() does it and reports the loss of every linear. It does not run
-// the model: quality on text is measured in src/quant/quality.h, KV precision is chosen at run time.
+// what cannot be done before any work starts; quantize() does it, reports the loss of every linear, and compares what
+// it wrote with the original on text, layer by layer too. KV precision is chosen at run time, not here.
 #pragma once
 
 #include <cstdint>
 #include <filesystem>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -28,9 +29,43 @@ struct Calibration {
   std::int64_t tokens() const;
 };
 
+/// Text on which the written model is compared with the original, once it is written.
+struct Evaluation {
+  std::string name;                // of the text, for the report
+  std::string sha256;              // of the text
+  std::vector<std::int32_t> text;  // token ids of all of it; empty: nothing is measured
+  std::string absent;              // why nothing is, for the report
+  std::int32_t bos = -1;           // opens each window where the tokenizer adds one; -1: none
+  std::int64_t context = 512;      // tokens of a window; a model made for fewer gets fewer
+  /// Tokens to run, in whole windows, as far as the text goes; 0: 2,048 to 8,192 by the size of the model.
+  std::int64_t tokens = 0;
+};
+
+/// Another scheme for some of the linears.
+struct SchemeOverride {
+  std::string pattern;  // as QuantizeOptions::skip
+  std::string scheme;   // a name of schemes(), or bits: "8"; "16" keeps them as they are
+};
+
+struct GptqOptions {
+  /// Added to the diagonal of H, as a part of its mean; multiplied by 10 until the factorization succeeds.
+  double damping = 0.01;
+  /// Columns in descending order of H's diagonal, with every group's scale and zero fixed beforehand; otherwise in
+  /// their own order, and a group gets scale and zero when its first column comes.
+  bool act_order = true;
+};
+
 struct QuantizeOptions {
-  std::string scheme = "w4a16";   // a name of schemes()
+  /// How numbers are stored: a name of schemes(), or what the next three say together. What contradicts is refused.
+  std::string scheme;
+  int bits = 0;                   // 0: as the scheme says, or 4
+  bool symmetric = false;         // the scheme must be symmetric
+  std::string format;             // on disk: "awq", "gptq", "compressed-tensors"; empty: the first that has the scheme
   std::string algorithm = "rtn";  // a name of algorithms()
+  /// Later ones win. Needs the format compressed-tensors, which is then the one that is chosen.
+  std::vector<SchemeOverride> overrides;
+  std::optional<double> damping;  // GptqOptions of algorithms that read them; others refuse them
+  std::optional<bool> act_order;
   std::int64_t group_size = 128;  // inputs that share a scale: 32, 64, 128, or -1 for one group per output row
   /// Linears to leave as they are. "down_proj", "mlp.down_proj" or "model.layers.0": every linear whose name has these
   /// components in a row. "re:REGEX": every linear whose name the ECMAScript expression matches from its start.
@@ -39,7 +74,8 @@ struct QuantizeOptions {
   bool overwrite = false;                        // replace `output` when it is a checkpoint
   std::int64_t max_shard_bytes = 5'000'000'000;  // larger checkpoints are cut into files of about this size
   Calibration calibration;  // for algorithms that need_calibration(); ignored by none: others refuse it
-  int threads = 0;          // 0: the cores this process may use
+  Evaluation evaluation;
+  int threads = 0;  // 0: the cores this process may use
 };
 
 /// A row of the tables of schemes and algorithms, for help texts.
@@ -52,9 +88,17 @@ std::vector<Choice> schemes();
 /// How those numbers are found: "rtn".
 std::vector<Choice> algorithms();
 
+/// The linears that one scheme stores.
+struct SchemeShare {
+  std::string scheme;
+  int linears = 0;
+  std::int64_t parameters = 0, output_bytes = 0;
+};
+
 /// What will happen, before it does.
 struct QuantizePlan {
-  std::string scheme, algorithm;
+  std::string scheme, algorithm;  // scheme: "mixed" where linears differ
+  std::vector<SchemeShare> shares;
   std::int64_t group_size = 0;
   std::string source;  // where the model comes from
   std::filesystem::path output;
@@ -69,6 +113,9 @@ struct QuantizePlan {
   std::int64_t quantized_source_bytes = 0, quantized_output_bytes = 0;  // the part of the quantized linears
   std::string calibration_name;                                         // of the data, "" where none is used
   std::int64_t calibration_tokens = 0, search_tokens = 0;
+  std::string evaluation_name;                                  // of the text of the evaluation, "" where none is made
+  std::int64_t evaluation_windows = 0, evaluation_context = 0;  // that both models run, tokens of each
+  std::int64_t evaluation_disk_bytes = 0;                       // of the original's logits, kept meanwhile
   /// Most memory resident at once, beside the program itself: the largest step of the stream, mapped files included.
   std::int64_t peak_bytes = 0;
   std::string peak_at;               // the layer or tensor that needs it
@@ -98,6 +145,8 @@ class QuantizeSink {
   virtual void plan(const QuantizePlan&) {}
   /// After each linear and each tensor that is kept.
   virtual void progress(const QuantizeProgress&) {}
+  /// While the written model is compared with the original: steps done, of all.
+  virtual void evaluating(std::int64_t /*done*/, std::int64_t /*total*/) {}
 };
 
 /// What quantizing one linear lost: the weights compared with their decoded codes.
@@ -105,6 +154,7 @@ struct LinearReport {
   std::string name;
   int layer = 0;
   std::int64_t out = 0, in = 0;
+  std::string scheme;
   double nmse = 0;     // sum (w - w')^2 / sum w^2
   double cosine = 1;   // of w and w' as one vector each
   double max_abs = 0;  // max |w - w'|
@@ -115,12 +165,32 @@ struct LinearReport {
   std::int64_t source_bytes = 0, output_bytes = 0;
 };
 
+/// What the written model lost against the original, measured on text (llama.cpp's protocol; KV
+/// cache in f32 on both sides).
+struct QualityReport {
+  std::string name, sha256;  // of the text
+  std::int64_t context = 0, windows = 0;
+  std::int32_t bos = -1;
+  std::int64_t tokens = 0;  // scored
+  double reference_perplexity = 0, reference_perplexity_error = 0;
+  double perplexity = 0, perplexity_error = 0;
+  double kl = 0, kl_error = 0, kl_max = 0;  // nats per position, KL(original || written)
+  struct Percentile {
+    double percent = 0, kl = 0;
+  };
+  std::vector<Percentile> kl_percentiles;   // ascending
+  double same_top = 1, same_top_error = 0;  // positions with the same most likely token
+  double seconds = 0;
+};
+
 struct QuantizeReport {
   QuantizePlan plan;
   std::vector<LinearReport> linears;  // in the order of the model
   double nmse = 0;                    // over all quantized weights together
   std::string worst;                  // the linear with the largest nmse
-  double seconds = 0;
+  std::optional<QualityReport> quality;
+  std::string quality_absent;      // why `quality` was not measured
+  double seconds = 0;              // of all, the evaluation included
   int resumed_layers = 0;          // taken over from a run that was stopped
   std::vector<std::string> files;  // written into the output, sorted
 };

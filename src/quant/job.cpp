@@ -10,7 +10,9 @@
 #include "base/strings.h"
 #include "models/model.h"
 #include "quant/calibrated_model.h"
+#include "quant/evaluate.h"
 #include "quant/output.h"
+#include "quant/scheme_choice.h"
 #include "tensor/convert.h"
 
 namespace bittern::quant {
@@ -67,39 +69,48 @@ const TensorEntry& weight_entry(const EntryMap& entries, const LinearTask& linea
   return entry;
 }
 
-bool fits(const Scheme& scheme, const std::vector<LinearTask>& linears, std::int64_t group_size) {
-  return std::ranges::all_of(linears, [&](const auto& l) { return scheme.obstacle(l, group_size).empty(); });
+std::string obstacle(const LinearTask& linear, std::int64_t group_size) {
+  return linear.scheme->obstacle(linear, group_size);
+}
+
+bool fits(const std::vector<LinearTask>& linears, std::int64_t group_size) {
+  return std::ranges::all_of(linears, [&](const LinearTask& linear) {
+    return std::ranges::find(linear.scheme->group_sizes, group_size) != linear.scheme->group_sizes.end() &&
+           obstacle(linear, group_size).empty();
+  });
 }
 
 /// What to do about linears that do not fit: a group size that suits all, or leaving them out.
-std::string obstacle_hint(const Scheme& scheme, const std::vector<LinearTask>& linears, std::int64_t group_size) {
-  for (const std::int64_t size : scheme.group_sizes) {
-    if (fits(scheme, linears, size)) return "use --group-size " + std::to_string(size) + ", which fits every linear";
+std::string obstacle_hint(const std::vector<LinearTask>& linears, std::int64_t group_size) {
+  for (const std::int64_t size : linears.front().scheme->group_sizes) {
+    if (fits(linears, size)) return "use --group-size " + std::to_string(size) + ", which fits every linear";
   }
   std::set<std::string> parts;
   for (const LinearTask& linear : linears) {
-    if (!scheme.obstacle(linear, group_size).empty()) parts.insert(linear.name.substr(linear.name.rfind('.') + 1));
+    if (!obstacle(linear, group_size).empty()) parts.insert(linear.name.substr(linear.name.rfind('.') + 1));
   }
   std::string hint = "leave them as they are with";
   for (const std::string& part : parts) hint += " --skip " + part;
   return hint;
 }
 
-void refuse_obstacles(const Scheme& scheme, const std::vector<LinearTask>& linears, std::int64_t group_size) {
+void refuse_obstacles(const std::vector<LinearTask>& linears, std::int64_t group_size) {
   constexpr int kShown = 4;
   int count = 0;
   std::string shown;
+  std::set<std::string> schemes;
   for (const LinearTask& linear : linears) {
-    const std::string reason = scheme.obstacle(linear, group_size);
+    const std::string reason = obstacle(linear, group_size);
     if (reason.empty()) continue;
+    schemes.emplace(linear.scheme->name);
     if (++count <= kShown) shown += "\n  " + linear.name + ": " + reason;
   }
   if (count == 0) return;
   if (count > kShown) shown += "\n  and " + std::to_string(count - kShown) + " more";
-  unsupported("scheme " + std::string(scheme.name) + " cannot store " + std::to_string(count) + " of " +
-                  std::to_string(linears.size()) + " linears with group size " + std::to_string(group_size) + ":" +
-                  shown + "\n",
-              obstacle_hint(scheme, linears, group_size));
+  unsupported("scheme " + join({schemes.begin(), schemes.end()}, ", ") + " cannot store " + std::to_string(count) +
+                  " of " + std::to_string(linears.size()) + " linears with group size " + std::to_string(group_size) +
+                  ":" + shown + "\n",
+              obstacle_hint(linears, group_size));
 }
 
 /// Sorts the checkpoint's tensors: linears into their layers, everything else beside them.
@@ -124,6 +135,13 @@ void place_tensors(Job& job, const Checkpoint& checkpoint, const std::vector<Lin
   }
 }
 
+SchemeShare& share_of(QuantizePlan& plan, const Scheme& scheme) {
+  for (SchemeShare& share : plan.shares) {
+    if (share.scheme == scheme.name) return share;
+  }
+  return plan.shares.emplace_back(std::string(scheme.name), 0, 0, 0);
+}
+
 void declare_outputs(Job& job) {
   const auto keep = [&](const std::vector<TensorEntry>& entries) {
     for (const TensorEntry& entry : entries) job.outputs.push_back({entry.name, *entry.dtype, entry.shape});
@@ -131,8 +149,12 @@ void declare_outputs(Job& job) {
   keep(job.outside);
   for (const LayerJob& layer : job.layers) {
     for (const LinearTask& linear : layer.linears) {
-      for (TensorSpec& spec : job.scheme->tensors(linear, job.plan.group_size)) {
+      SchemeShare& share = share_of(job.plan, *linear.scheme);
+      ++share.linears;
+      share.parameters += linear.out * linear.in;
+      for (TensorSpec& spec : linear.scheme->tensors(linear, job.plan.group_size)) {
         job.plan.quantized_output_bytes += spec.bytes();
+        share.output_bytes += spec.bytes();
         job.outputs.push_back(std::move(spec));
       }
     }
@@ -165,7 +187,7 @@ void plan_memory(Job& job, std::int64_t calibrated_bytes) {
   for (std::size_t i = 0; i < job.layers.size(); ++i) {
     const LayerJob& layer = job.layers[i];
     need(calibrated_bytes + layer.source_bytes +
-             job.algorithm->peak_bytes(layer.linears, *job.scheme, job.plan.group_size, job.plan.search_tokens),
+             job.algorithm->peak_bytes(layer.linears, job.plan.group_size, job.plan.search_tokens),
          "layer " + std::to_string(i));
   }
 }
@@ -173,7 +195,6 @@ void plan_memory(Job& job, std::int64_t calibrated_bytes) {
 void describe(Job& job, const ModelFiles& files, const ModelConfig& config, Selection&& selection,
               const QuantizeOptions& options) {
   QuantizePlan& plan = job.plan;
-  plan.scheme = options.scheme;
   plan.algorithm = options.algorithm;
   plan.group_size = options.group_size;
   plan.source = files.origin();
@@ -205,25 +226,30 @@ std::vector<std::string> files_to_copy(const ModelFiles& files) {
 
 Job make_job(const std::shared_ptr<const ModelFiles>& files, const QuantizeOptions& options) {
   Job job;
-  job.scheme = &find_scheme(options.scheme);
   job.algorithm = &find_algorithm(options.algorithm);
   check_calibration(*job.algorithm, options.calibration);
-  check_scheme(*job.algorithm, *job.scheme);
-  check_group_size(*job.scheme, options.group_size);
+  job.gptq = gptq_options(*job.algorithm, options);
   const ModelConfig config = load_config(*files);
   refuse_quantized(*files, config);
-  Selection selection = select_linears(*build_model(config), options.skip);
-  refuse_obstacles(*job.scheme, selection.linears, options.group_size);
+  Selection selection = select_linears(*build_model(config), skipped(options));
+  assign_schemes(selection.linears, options);
+  for (const LinearTask& linear : selection.linears) {
+    check_scheme(*job.algorithm, *linear.scheme);
+    check_group_size(*linear.scheme, options.group_size);
+  }
+  refuse_obstacles(selection.linears, options.group_size);
   const auto checkpoint = open_checkpoint(files, Json());
   job.layers.resize(static_cast<std::size_t>(config.layers));
   for (int i = 0; i < config.layers; ++i) job.layers[static_cast<std::size_t>(i)].index = i;
   place_tensors(job, *checkpoint, selection.linears);
   count_sources(job, *checkpoint, selection.linears);
+  job.config = config.raw;
+  job.config["quantization_config"] = quantization_config(selection.linears, options.group_size, selection.kept);
   describe(job, *files, config, std::move(selection), options);
   declare_outputs(job);
+  job.plan.scheme = job.plan.shares.size() == 1 ? job.plan.shares.front().scheme : "mixed";
   plan_memory(job, job.algorithm->needs_calibration ? CalibratedModel::planned_bytes(config, options.calibration) : 0);
-  job.config = config.raw;
-  job.config["quantization_config"] = job.scheme->config(options.group_size, job.plan.kept);
+  plan_evaluation(job, config, options.evaluation);
   check_output(job.plan, *files, options);
   return job;
 }

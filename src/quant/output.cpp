@@ -3,6 +3,8 @@
 
 #include <bittern/error.h>
 
+#include <algorithm>
+
 #include "base/strings.h"
 #include "tensor/model_files.h"
 
@@ -52,10 +54,11 @@ fs::path nearest_existing(fs::path path) {
 }
 
 /// Runs with calibration hold every finished layer twice at the end: as a part, and in the checkpoint made of the
-/// parts.
+/// parts. The evaluation comes when the parts are gone.
 void check_space(QuantizePlan& plan, const fs::path& output) {
   plan.free_disk_bytes = static_cast<std::int64_t>(fs::space(nearest_existing(output.parent_path())).available);
-  const std::int64_t needed = plan.calibration_tokens > 0 ? 2 * plan.output_bytes : plan.output_bytes;
+  const std::int64_t needed =
+      plan.output_bytes + std::max(plan.evaluation_disk_bytes, plan.calibration_tokens > 0 ? plan.output_bytes : 0);
   if (needed <= plan.free_disk_bytes) return;
   throw Error(ErrorCode::io,
               "the run takes " + human_bytes(static_cast<std::uint64_t>(needed)) + " of disk, that of " +

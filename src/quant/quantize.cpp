@@ -16,6 +16,7 @@
 #include "base/thread_pool.h"
 #include "quant/calibrate.h"
 #include "quant/calibrated_model.h"
+#include "quant/evaluate.h"
 #include "quant/job.h"
 #include "quant/layer_parts.h"
 #include "quant/report.h"
@@ -133,12 +134,9 @@ class StreamedLayer final : public LayerWork {
       : stream_(stream), layer_(layer), checkpoint_(checkpoint) {}
 
   std::span<const LinearTask> linears() const override { return layer_.linears; }
-  const Scheme& scheme() const override { return *stream_.job().scheme; }
   std::int64_t group_size() const override { return stream_.job().plan.group_size; }
-  GroupLayout layout() const override {
-    const Scheme& s = scheme();
-    return {s.bits, group_size(), s.symmetric, s.scale_dtype, s.int8_activations};
-  }
+  GroupLayout layout(const LinearTask& linear) const override { return layout_of(*linear.scheme, group_size()); }
+  GptqOptions gptq() const override { return stream_.job().gptq; }
   ThreadPool& pool() override { return stream_.pool(); }
   int layer() const override { return layer_.index; }
   const Checkpoint& checkpoint() const override { return checkpoint_; }
@@ -178,6 +176,7 @@ class StreamedLayer final : public LayerWork {
                         linear.layer,
                         linear.out,
                         linear.in,
+                        std::string(linear.scheme->name),
                         error.nmse(),
                         error.cosine(),
                         error.max_abs,
@@ -186,7 +185,7 @@ class StreamedLayer final : public LayerWork {
                         notes.text,
                         stream_.job().source_bytes.at(linear.name),
                         0};
-    scheme().pack(quantized, [&](std::string_view name, std::span<const std::byte> data) {
+    linear.scheme->pack(quantized, [&](std::string_view name, std::span<const std::byte> data) {
       stream_.write(name, data);
       report.output_bytes += static_cast<std::int64_t>(data.size());
     });
@@ -217,14 +216,22 @@ void write_layer(Stream& stream, const LayerJob& layer) {
 std::vector<TensorSpec> layer_outputs(const Job& job, const LayerJob& layer) {
   std::vector<TensorSpec> specs;
   for (const LinearTask& linear : layer.linears) {
-    for (TensorSpec& spec : job.scheme->tensors(linear, job.plan.group_size)) specs.push_back(std::move(spec));
+    for (TensorSpec& spec : linear.scheme->tensors(linear, job.plan.group_size)) specs.push_back(std::move(spec));
   }
   for (const TensorEntry& entry : layer.kept) specs.push_back({entry.name, *entry.dtype, entry.shape});
   return specs;
 }
 
+Json schemes_of(const Job& job) {
+  Json schemes = Json::object();
+  for (const LayerJob& layer : job.layers) {
+    for (const LinearTask& linear : layer.linears) schemes[std::string(linear.scheme->name)].push_back(linear.name);
+  }
+  return schemes;
+}
+
 /// Everything that the parts of a job depend on.
-Json job_key(const ModelFiles& files, const QuantizeOptions& options) {
+Json job_key(const ModelFiles& files, const Job& job, const QuantizeOptions& options) {
   Sha256 tokens;
   for (const auto& sequence : options.calibration.sequences) {
     tokens.update(std::as_bytes(std::span(sequence)));
@@ -232,8 +239,10 @@ Json job_key(const ModelFiles& files, const QuantizeOptions& options) {
   }
   return {{"version", kVersion},
           {"model_fingerprint", model_fingerprint(files)},
-          {"scheme", options.scheme},
+          {"schemes", schemes_of(job)},
           {"algorithm", options.algorithm},
+          {"damping", job.gptq.damping},
+          {"act_order", job.gptq.act_order},
           {"group_size", options.group_size},
           {"skip", options.skip},
           {"calibration_tokens_sha256", tokens.finish()},
@@ -279,7 +288,7 @@ void write_tensors(Stream& stream, const ModelFiles& files, const QuantizeOption
     stream.finish();
     return;
   }
-  LayerParts parts(parts_directory(options), job_key(files, options));
+  LayerParts parts(parts_directory(options), job_key(files, stream.job(), options));
   stream.set_resumed(parts.finished());
   write_parts(stream, parts);
   write_outside(stream);
@@ -297,6 +306,27 @@ void write_other_files(const ModelFiles& files, const Json& config, const std::f
   }
   write_file_atomically(directory / "config.json", config.dump(2) + "\n");
   written.push_back("config.json");
+}
+
+void write_checkpoint(const std::shared_ptr<const ModelFiles>& files, const Job& job, const QuantizeOptions& options,
+                      QuantizeSink& sink, QuantizeReport& report) {
+  AtomicDirectory output(options.output,
+                         options.overwrite ? AtomicDirectory::Existing::replace : AtomicDirectory::Existing::refuse);
+  Stream stream(files, job, options, output.partial(), sink);
+  write_tensors(stream, *files, options);
+  report.files = stream.files();
+  write_other_files(*files, job.config, output.partial(), report.files);
+  output.commit();
+  stream.fill(report);
+  std::ranges::sort(report.files);
+}
+
+void evaluate(const std::shared_ptr<const ModelFiles>& files, const QuantizeOptions& options, QuantizeSink& sink,
+              QuantizeReport& report) {
+  report.quality_absent = options.evaluation.absent;
+  if (options.evaluation.text.empty()) return;
+  report.quality = evaluate_output(files, report.plan, options.evaluation, options.threads,
+                                   [&](std::int64_t done, std::int64_t total) { sink.evaluating(done, total); });
 }
 
 void check_options(const QuantizeOptions& options) {
@@ -318,18 +348,10 @@ QuantizeReport quantize(const std::shared_ptr<const ModelFiles>& files, const Qu
   check_options(options);
   const Job job = make_job(files, options);
   sink.plan(job.plan);
-  AtomicDirectory output(options.output,
-                         options.overwrite ? AtomicDirectory::Existing::replace : AtomicDirectory::Existing::refuse);
-  Stream stream(files, job, options, output.partial(), sink);
-  write_tensors(stream, *files, options);
-
   QuantizeReport report;
   report.plan = job.plan;
-  report.files = stream.files();
-  write_other_files(*files, job.config, output.partial(), report.files);
-  output.commit();
-  stream.fill(report);
-  std::ranges::sort(report.files);
+  write_checkpoint(files, job, options, sink, report);
+  evaluate(files, options, sink, report);
   report.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
   return report;
 }
