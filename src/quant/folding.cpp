@@ -1,6 +1,8 @@
 // Where factors go: the norm or the rows (and bias) of the linear that makes the channel, and the columns that take it.
 #include "quant/folding.h"
 
+#include <bittern/error.h>
+
 #include <algorithm>
 #include <cmath>
 
@@ -20,6 +22,11 @@ class LeafNames final : public nn::Visitor {
   std::vector<std::pair<std::string, nn::Linear*>> linears;
   std::map<const nn::RmsNorm*, std::string> norms;
 };
+
+/// What makes the activation of the group; null where that is not known.
+const void* source_of(const ScaleGroup& group) {
+  return group.norm ? static_cast<const void*>(group.norm) : static_cast<const void*>(group.producer);
+}
 
 }  // namespace
 
@@ -43,12 +50,26 @@ std::string LayerFolding::obstacle(const ScaleGroup& group) {
   for (const nn::Linear* linear : group.linears) {
     if (!of(linear).task) return "not scaled: a linear that shares the input stays as it is";
   }
+  refuse_second_group(group);
   if (group.norm) return norms_.contains(group.norm) ? "" : "not scaled: the norm is outside the layer";
   if (!group.producer) return "not scaled: nothing before it takes a factor";
   return of(group.producer).task ? "" : "not scaled: the linear before it stays as it is";
 }
 
+/// A group holds everything in its branch that takes what its source makes. A source that another branch takes from too
+/// has already changed under it.
+void LayerFolding::refuse_second_group(const ScaleGroup& group) const {
+  if (!folded_.contains(source_of(group))) return;
+  const std::string source = group.norm ? norms_.at(group.norm) : treatments_.at(group.producer).task->name;
+  throw Error(ErrorCode::unsupported,
+              source + " feeds linears in more than one branch of layer " + std::to_string(work_.layer()) +
+                  ": factors cannot be folded into it for one of them",
+              "use --algorithm gptq or rtn, which fold nothing");
+}
+
 void LayerFolding::fold(const ScaleGroup& group, std::vector<float> scales) {
+  refuse_second_group(group);
+  folded_.insert(source_of(group));
   if (group.norm) {
     fold_into_norm(group, scales);
   } else {

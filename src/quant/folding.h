@@ -5,6 +5,7 @@
 
 #include <map>
 #include <memory>
+#include <set>
 #include <span>
 #include <string>
 #include <utility>
@@ -36,7 +37,8 @@ class LayerFolding {
 
   Treatment& of(const nn::Linear* leaf) { return treatments_.at(leaf); }
   void note(const ScaleGroup& group, const std::string& text);
-  /// Why the inputs of the group cannot be scaled, or "".
+  /// Why the inputs of the group cannot be scaled, or "". Error(unsupported) when factors of another group were folded
+  /// into what makes them, as they were with no notice taken of this group.
   std::string obstacle(const ScaleGroup& group);
   /// Multiplies the inputs of the group's linears by `scales` (width) and divides what makes those inputs by them.
   /// Norms and biases are replaced in the output at once; linears when multiply() is called. obstacle() must be "".
@@ -54,6 +56,7 @@ class LayerFolding {
   double relative_error(std::span<const float> x, const nn::Linear& leaf, const Weight& weight);
 
  private:
+  void refuse_second_group(const ScaleGroup& group) const;
   void fold_into_norm(const ScaleGroup& group, std::vector<float>& scales);
   void fold_into_producer(const ScaleGroup& group, std::span<const float> scales);
   void scale_bias(const Treatment& producer);
@@ -62,6 +65,7 @@ class LayerFolding {
   Backend& backend_;
   std::map<const nn::Linear*, Treatment> treatments_;
   std::map<const nn::RmsNorm*, std::string> norms_;
+  std::set<const void*> folded_;  // norms and linears that took the factors of a group
 };
 
 /// One number per channel of the group, `value(c)`; channels that one row of the producer makes must share a factor,

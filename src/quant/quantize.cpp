@@ -8,10 +8,12 @@
 #include <algorithm>
 #include <chrono>
 #include <map>
+#include <optional>
 #include <string>
 
 #include "base/atomic_file.h"
 #include "base/check.h"
+#include "base/file_lock.h"
 #include "base/sha256.h"
 #include "base/thread_pool.h"
 #include "quant/calibrate.h"
@@ -249,10 +251,22 @@ Json job_key(const ModelFiles& files, const Job& job, const QuantizeOptions& opt
           {"search_tokens", options.calibration.search_tokens}};
 }
 
-std::filesystem::path parts_directory(const QuantizeOptions& options) {
+/// OUTPUT.suffix
+std::filesystem::path beside(const QuantizeOptions& options, const char* suffix) {
   std::filesystem::path path = options.output;
   if (!path.has_filename()) path = path.parent_path();
-  return path += ".resume";
+  return path += suffix;
+}
+
+/// Two runs to one output would take up each other's layers.
+FileLock lock_output(const QuantizeOptions& options) {
+  const std::filesystem::path path = beside(options, ".lock");
+  if (std::optional<FileLock> lock = FileLock::try_lock(path)) return std::move(*lock);
+  const std::string holder = FileLock::holder(path);
+  throw Error(ErrorCode::invalid_argument,
+              "another run" + (holder.empty() ? "" : " (process " + holder + ")") + " is writing to " +
+                  options.output.string(),
+              "wait until it ends, or choose another output");
 }
 
 /// Layer after layer into parts, after those that an earlier run left.
@@ -288,7 +302,7 @@ void write_tensors(Stream& stream, const ModelFiles& files, const QuantizeOption
     stream.finish();
     return;
   }
-  LayerParts parts(parts_directory(options), job_key(files, stream.job(), options));
+  LayerParts parts(beside(options, ".resume"), job_key(files, stream.job(), options));
   stream.set_resumed(parts.finished());
   write_parts(stream, parts);
   write_outside(stream);
@@ -347,6 +361,7 @@ QuantizeReport quantize(const std::shared_ptr<const ModelFiles>& files, const Qu
   const auto start = std::chrono::steady_clock::now();
   check_options(options);
   const Job job = make_job(files, options);
+  const FileLock lock = lock_output(options);
   sink.plan(job.plan);
   QuantizeReport report;
   report.plan = job.plan;

@@ -14,8 +14,9 @@ void GroupProbe::channel_source(const Tensor& x, const nn::Linear& producer, std
   sources_[x.data] = {nullptr, &producer, {rows.begin(), rows.end()}};
 }
 
-// Linears that take the same activation directly after one another are one group. On later runs they are found again
-// by their first linear.
+// Linears that take what one norm or one linear makes are one group, whatever runs between them: a factor that is
+// folded there reaches all of them. Others are groups of their own. On later runs they are found again by their first
+// linear.
 ScaleGroup& GroupProbe::group_of(const nn::Linear& linear, const Tensor& x, bool& first_of_group) {
   for (ScaleGroup& group : groups_) {
     const auto found = std::ranges::find(group.linears, &linear);
@@ -24,13 +25,15 @@ ScaleGroup& GroupProbe::group_of(const nn::Linear& linear, const Tensor& x, bool
     return group;
   }
   const auto source = sources_.find(x.data);
-  const bool known = source != sources_.end();
-  if (known && !groups_.empty() && (source->second.norm || source->second.producer)) {
-    ScaleGroup& last = groups_.back();
-    if (last.norm == source->second.norm && last.producer == source->second.producer && last.width == x.cols()) {
-      last.linears.push_back(&linear);
+  const bool known = source != sources_.end() && (source->second.norm || source->second.producer);
+  if (known) {
+    const auto same = std::ranges::find_if(groups_, [&](const ScaleGroup& group) {
+      return group.norm == source->second.norm && group.producer == source->second.producer && group.width == x.cols();
+    });
+    if (same != groups_.end()) {
+      same->linears.push_back(&linear);
       first_of_group = false;
-      return last;
+      return *same;
     }
   }
   ScaleGroup group;
