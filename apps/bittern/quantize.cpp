@@ -17,6 +17,7 @@
 #include "base/strings.h"
 #include "base/sysinfo.h"
 #include "calibration_source.h"
+#include "evaluation_source.h"
 #include "model_source.h"
 #include "options.h"
 #include "quant/report.h"
@@ -31,6 +32,7 @@ namespace {
 struct QuantizeVerbOptions {
   std::vector<const CLI::Option*> calibration_options;  // to refuse them where nothing reads them
   CalibrationSourceOptions calibration;
+  EvaluationSourceOptions evaluation;
   std::string model, output, max_shard = "5GB";
   std::string format;  // "": the one of the scheme's name
   std::string html;    // "": no page
@@ -58,6 +60,11 @@ void print_plan(const quant::QuantizePlan& plan) {
                bytes(plan.source_bytes).c_str(), bytes(plan.output_bytes).c_str(), plan.bits_per_parameter(),
                bytes(plan.free_disk_bytes).c_str());
   std::fprintf(stderr, "  memory: at most %s at once, for %s\n", bytes(plan.peak_bytes).c_str(), plan.peak_at.c_str());
+  if (plan.evaluation_windows > 0) {
+    std::fprintf(stderr, "  evaluation at the end: %s, %ld windows of %ld tokens, %s of disk meanwhile\n",
+                 plan.evaluation_name.c_str(), static_cast<long>(plan.evaluation_windows),
+                 static_cast<long>(plan.evaluation_context), bytes(plan.evaluation_disk_bytes).c_str());
+  }
   for (const auto& leftover : plan.leftovers) {
     std::fprintf(stderr, "  a run that did not finish left %s; delete it if none is running\n", leftover.c_str());
   }
@@ -73,13 +80,23 @@ class ProgressSink final : public quant::QuantizeSink {
     bar_->advance(static_cast<std::uint64_t>(p.done - done_));
     done_ = p.done;
   }
+  void evaluating(std::int64_t done, std::int64_t total) override {
+    if (!evaluation_) {
+      finish();
+      evaluation_ = std::make_unique<Progress>("evaluating", static_cast<std::uint64_t>(total));
+    }
+    evaluation_->advance(static_cast<std::uint64_t>(done - evaluated_));
+    evaluated_ = done;
+  }
   void finish() {
-    if (bar_) bar_->finish();
+    for (const auto* bar : {&bar_, &evaluation_}) {
+      if (*bar) (*bar)->finish();
+    }
   }
 
  private:
-  std::unique_ptr<Progress> bar_;
-  std::int64_t done_ = 0;
+  std::unique_ptr<Progress> bar_, evaluation_;
+  std::int64_t done_ = 0, evaluated_ = 0;
 };
 
 // A model has hundreds of linears; a person wants those that lost most, and --json has them all.
@@ -89,6 +106,22 @@ std::vector<quant::LinearReport> worst_linears(const quant::QuantizeReport& repo
   std::stable_sort(linears.begin(), linears.end(), [](const auto& a, const auto& b) { return a.nmse > b.nmse; });
   if (linears.size() > kShown) linears.resize(kShown);
   return linears;
+}
+
+void print_quality(const quant::QuantizeReport& report) {
+  if (!report.quality) {
+    std::printf("  quality not measured: %s\n", report.quality_absent.c_str());
+    return;
+  }
+  const quant::QualityReport& q = *report.quality;
+  std::printf("  perplexity %.4f -> %.4f (x %.4f)\n", q.reference_perplexity, q.perplexity,
+              q.perplexity / q.reference_perplexity);
+  std::printf("  KL divergence: mean %.6f +/- %.6f", q.kl, q.kl_error);
+  for (const auto& [percent, kl] : q.kl_percentiles) std::printf(", %g %% under %.4f", percent, kl);
+  std::printf(", max %.4f\n  same most likely token: %.2f +/- %.2f %%\n", q.kl_max, 100 * q.same_top,
+              100 * q.same_top_error);
+  std::printf("  measured on %s: %ld tokens scored in %ld windows of %ld, in %.1f s\n", q.name.c_str(),
+              static_cast<long>(q.tokens), static_cast<long>(q.windows), static_cast<long>(q.context), q.seconds);
 }
 
 void print_report(const quant::QuantizeReport& report, std::uint64_t peak) {
@@ -102,10 +135,11 @@ void print_report(const quant::QuantizeReport& report, std::uint64_t peak) {
         {linear.name, std::to_string(linear.out) + " x " + std::to_string(linear.in), cells[0], cells[1], cells[2]});
   }
   if (report.resumed_layers > 0) std::printf("  resumed after %d layers\n", report.resumed_layers);
-  std::printf(
-      "%s  all %zu linears: NMSE %.5f (--json lists each)\n  wrote %s in %.1f s; peak memory of the process %s\n",
-      table.text().c_str(), report.linears.size(), report.nmse, report.plan.output.c_str(), report.seconds,
-      human_bytes(peak).c_str());
+  std::printf("%s  all %zu linears: NMSE %.5f (--json lists each)\n", table.text().c_str(), report.linears.size(),
+              report.nmse);
+  print_quality(report);
+  std::printf("  wrote %s in %.1f s; peak memory of the process %s\n", report.plan.output.c_str(), report.seconds,
+              human_bytes(peak).c_str());
 }
 
 void add_calibration(quant::QuantizeOptions& options, const ModelFiles& files, const CalibrationSourceOptions& source) {
@@ -160,6 +194,7 @@ int run_quantize(const QuantizeVerbOptions& options) {
     add_calibration(quantize_options, *files, options.calibration);
   else
     refuse_calibration(options);
+  quantize_options.evaluation = read_evaluation(*files, options.evaluation);
   if (options.dry_run) {
     const quant::QuantizePlan plan = quant::plan_quantize(files, quantize_options);
     options.json ? static_cast<void>(std::printf("%s\n", quant::to_json(plan).dump(2).c_str())) : print_plan(plan);
@@ -201,6 +236,16 @@ void add_calibration_options(CLI::App& command, QuantizeVerbOptions& options) {
           ->check(CLI::Range(1, 1 << 20))};
 }
 
+void add_evaluation_options(CLI::App& command, EvaluationSourceOptions& options) {
+  CLI::Option* data =
+      add_option(command, "--eval-data", options.data,
+                 "text to measure the loss on; by default the held-out text that ships with the program");
+  CLI::Option* tokens = add_option(command, "--eval-tokens", options.tokens,
+                                   "tokens of it to run; 0: 2048 to 8192 by the size of the model")
+                            ->check(CLI::Range(0, 1 << 30));
+  add_option(command, "--no-eval", options.off, "do not measure the loss on text")->excludes(data)->excludes(tokens);
+}
+
 }  // namespace
 
 std::function<int()> declare_quantize(CLI::App& command) {
@@ -214,6 +259,7 @@ std::function<int()> declare_quantize(CLI::App& command) {
   add_option(command, "--algorithm", q.algorithm, choices(quant::algorithms()));
   add_option(command, "--group-size", q.group_size, "inputs that share a scale: 32, 64, 128, or -1 for a whole row");
   add_calibration_options(command, *options);
+  add_evaluation_options(command, options->evaluation);
   add_option(command, "--skip", q.skip, "linears to leave as they are: a name, or re:REGEX; may be repeated");
   add_option(command, "--overwrite", q.overwrite, "replace the output when it is a checkpoint");
   add_option(command, "--max-shard", options->max_shard, "cut larger checkpoints into files of about this size");

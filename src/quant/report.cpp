@@ -33,10 +33,18 @@ double QuantizePlan::bits_per_weight() const { return bits_per(quantized_output_
 double QuantizePlan::bits_per_parameter() const { return bits_per(output_bytes, parameters); }
 
 Json to_json(const QuantizePlan& plan) {
+  Json shares = Json::array();
+  for (const SchemeShare& share : plan.shares) {
+    shares.push_back({{"scheme", share.scheme},
+                      {"linears", share.linears},
+                      {"parameters", share.parameters},
+                      {"output_bytes", share.output_bytes}});
+  }
   Json leftovers = Json::array();
   for (const auto& path : plan.leftovers) leftovers.push_back(path.string());
   return {
       {"scheme", plan.scheme},
+      {"shares", std::move(shares)},
       {"algorithm", plan.algorithm},
       {"group_size", plan.group_size},
       {"source", plan.source},
@@ -55,6 +63,11 @@ Json to_json(const QuantizePlan& plan) {
       {"bits_per_parameter", plan.bits_per_parameter()},
       {"calibration",
        {{"name", plan.calibration_name}, {"tokens", plan.calibration_tokens}, {"search_tokens", plan.search_tokens}}},
+      {"evaluation",
+       {{"name", plan.evaluation_name},
+        {"windows", plan.evaluation_windows},
+        {"context", plan.evaluation_context},
+        {"disk_bytes", plan.evaluation_disk_bytes}}},
       {"peak_bytes", plan.peak_bytes},
       {"peak_at", plan.peak_at},
       {"free_disk_bytes", plan.free_disk_bytes},
@@ -67,6 +80,7 @@ Json to_json(const LinearReport& linear) {
           {"layer", linear.layer},
           {"out", linear.out},
           {"in", linear.in},
+          {"scheme", linear.scheme},
           {"nmse", linear.nmse},
           {"cosine", linear.cosine},
           {"max_abs", linear.max_abs},
@@ -84,6 +98,7 @@ LinearReport linear_report_from_json(const Json& json) {
   linear.layer = json.at("layer");
   linear.out = json.at("out");
   linear.in = json.at("in");
+  linear.scheme = json.at("scheme");
   linear.nmse = json.at("nmse");
   linear.cosine = json.at("cosine");
   linear.max_abs = json.at("max_abs");
@@ -95,12 +110,33 @@ LinearReport linear_report_from_json(const Json& json) {
   return linear;
 }
 
+Json to_json(const QualityReport& quality) {
+  const auto measured = [](double value, double error) { return Json{{"value", value}, {"standard_error", error}}; };
+  Json percentiles = Json::array();
+  for (const auto& [percent, kl] : quality.kl_percentiles) percentiles.push_back({{"percent", percent}, {"kl", kl}});
+  return {{"name", quality.name},
+          {"sha256", quality.sha256},
+          {"context", quality.context},
+          {"windows", quality.windows},
+          {"bos", quality.bos < 0 ? Json() : Json(quality.bos)},
+          {"tokens", quality.tokens},
+          {"reference_perplexity", measured(quality.reference_perplexity, quality.reference_perplexity_error)},
+          {"perplexity", measured(quality.perplexity, quality.perplexity_error)},
+          {"kl", measured(quality.kl, quality.kl_error)},
+          {"kl_max", quality.kl_max},
+          {"kl_percentiles", std::move(percentiles)},
+          {"same_top", measured(quality.same_top, quality.same_top_error)},
+          {"seconds", quality.seconds}};
+}
+
 Json to_json(const QuantizeReport& report) {
   Json linears = Json::array();
   for (const LinearReport& linear : report.linears) linears.push_back(to_json(linear));
   return {{"plan", to_json(report.plan)},
           {"nmse", report.nmse},
           {"worst", report.worst},
+          {"quality", report.quality ? to_json(*report.quality) : Json()},
+          {"quality_absent", report.quality_absent},
           {"seconds", report.seconds},
           {"resumed_layers", report.resumed_layers},
           {"files", report.files},
