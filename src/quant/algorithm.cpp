@@ -18,33 +18,32 @@ namespace {
 void run_rtn(LayerWork& layer) {
   for (const LinearTask& linear : layer.linears()) {
     const Weight original = layer.load(linear);
-    layer.store(linear, original, rtn(original, layer.layout(), layer.pool()));
+    layer.store(linear, original, rtn(original, layer.layout(linear), layer.pool()));
   }
 }
 
 /// A linear in f32, its codes with f32 scales and zeros, and what packing takes.
-std::int64_t rtn_peak_bytes(std::span<const LinearTask> layer, const Scheme& scheme, std::int64_t group_size,
-                            std::int64_t) {
+std::int64_t rtn_peak_bytes(std::span<const LinearTask> layer, std::int64_t group_size, std::int64_t) {
   std::int64_t peak = 0;
   for (const LinearTask& linear : layer) {
     const std::int64_t inputs = group_inputs(linear, group_size);
     const std::int64_t groups = (linear.in + inputs - 1) / inputs;
     const std::int64_t codes =
-        linear.out * (scheme.bits > 4 ? linear.in : (linear.in + 1) / 2) + linear.out * groups * 5;
-    peak = std::max(peak, linear.out * linear.in * 4 + codes + scheme.pack_bytes(linear, group_size));
+        linear.out * (linear.scheme->bits > 4 ? linear.in : (linear.in + 1) / 2) + linear.out * groups * 5;
+    peak = std::max(peak, linear.out * linear.in * 4 + codes + linear.scheme->pack_bytes(linear, group_size));
   }
   return peak;
 }
 
 constexpr std::array kAlgorithms = {
     Algorithm{"rtn", "round to nearest: no data needed, seconds to minutes, the baseline of every comparison", false,
-              false, run_rtn, rtn_peak_bytes},
+              false, false, run_rtn, rtn_peak_bytes},
     Algorithm{"awq", "activation-aware scales and ranges, searched on calibration text; minutes to an hour", true,
-              false, run_awq, awq_peak_bytes},
+              false, false, run_awq, awq_peak_bytes},
     Algorithm{"gptq", "error feedback: each column makes up for what those before it lost, on calibration text", true,
-              false, run_gptq, gptq_peak_bytes},
+              false, true, run_gptq, gptq_peak_bytes},
     Algorithm{"smoothquant", "moves the range of activations into weights, for schemes that round both to int8", true,
-              true, run_smoothquant, smoothquant_peak_bytes},
+              true, false, run_smoothquant, smoothquant_peak_bytes},
 };
 
 }  // namespace
@@ -54,6 +53,10 @@ std::span<const Algorithm> all_algorithms() { return kAlgorithms; }
 const Algorithm& find_algorithm(std::string_view name) { return find_row("algorithm", name, all_algorithms()); }
 
 bool needs_calibration(std::string_view algorithm) { return find_algorithm(algorithm).needs_calibration; }
+
+GroupLayout layout_of(const Scheme& scheme, std::int64_t group_size) {
+  return {scheme.bits, group_size, scheme.symmetric, scheme.scale_dtype, scheme.int8_activations};
+}
 
 void check_calibration(const Algorithm& algorithm, const Calibration& calibration) {
   if (algorithm.needs_calibration == !calibration.sequences.empty()) return;

@@ -31,10 +31,10 @@ class LayerWork {
   virtual ~LayerWork() = default;
   /// The linears to quantize, in the order of the model. Each must be stored once, in this order.
   virtual std::span<const LinearTask> linears() const = 0;
-  virtual const Scheme& scheme() const = 0;
   virtual std::int64_t group_size() const = 0;
-  /// Bits, groups and rounding of scales that the scheme stores.
-  virtual GroupLayout layout() const = 0;
+  /// Bits, groups and rounding of scales that the linear's scheme stores; linears of one layer may differ in bits.
+  virtual GroupLayout layout(const LinearTask& linear) const = 0;
+  virtual GptqOptions gptq() const { return {}; }
   virtual ThreadPool& pool() = 0;
   /// Index of the layer.
   virtual int layer() const = 0;
@@ -56,16 +56,18 @@ struct Algorithm {
   std::string_view name;        // "rtn"
   std::string_view summary;     // one line for help texts and docs
   bool needs_calibration;       // run() needs LayerWork::calibrated()
-  bool needs_int8_activations;  // of the scheme
+  bool needs_int8_activations;  // of the schemes
+  bool reads_gptq_options;      // LayerWork::gptq()
   void (*run)(LayerWork& layer);
   /// Bytes run() holds at once for one layer: how its memory grows is part of the plan that is shown beforehand.
-  std::int64_t (*peak_bytes)(std::span<const LinearTask> layer, const Scheme& scheme, std::int64_t group_size,
-                             std::int64_t search_tokens);
+  std::int64_t (*peak_bytes)(std::span<const LinearTask> layer, std::int64_t group_size, std::int64_t search_tokens);
 };
 
 std::span<const Algorithm> all_algorithms();
 /// Error(invalid_argument) lists the names and suggests the nearest.
 const Algorithm& find_algorithm(std::string_view name);
+/// Bits, groups and rounding of scales that `scheme` stores.
+GroupLayout layout_of(const Scheme& scheme, std::int64_t group_size);
 /// Error(invalid_argument) when the algorithm needs calibration and there is none, or the other way round.
 void check_calibration(const Algorithm& algorithm, const Calibration& calibration);
 /// Error(invalid_argument) when the algorithm is made for other schemes.

@@ -13,7 +13,6 @@ namespace bittern::quant {
 
 /// Quantizes one layer; LayerWork::calibrated() must be there.
 void run_awq(LayerWork& work);
-std::int64_t awq_peak_bytes(std::span<const LinearTask> layer, const Scheme& scheme, std::int64_t group_size,
-                            std::int64_t search_tokens);
+std::int64_t awq_peak_bytes(std::span<const LinearTask> layer, std::int64_t group_size, std::int64_t search_tokens);
 
 }  // namespace bittern::quant

@@ -46,7 +46,7 @@ class InputProbe final : public nn::Probe {
 class GptqLayer {
  public:
   explicit GptqLayer(LayerWork& work)
-      : work_(work), calibrated_(*work.calibrated()), layout_(work.layout()), leaves_(work) {}
+      : work_(work), calibrated_(*work.calibrated()), leaves_(work) {}
 
   void run() {
     calibrated_.model().load_layer(work_.layer());
@@ -102,7 +102,7 @@ class GptqLayer {
 
   GptqFactor factor_of(Hessian hessian, const std::string& name) {
     try {
-      return {std::move(hessian), {}, calibrated_.backend(), work_.pool()};
+      return {std::move(hessian), work_.gptq(), calibrated_.backend(), work_.pool()};
     } catch (const Error& error) {
       throw Error(error.code(), name + ": " + error.message(), error.hint());
     }
@@ -111,9 +111,10 @@ class GptqLayer {
   void round(Treatment& treatment, const GptqFactor& factor, std::span<const float> sample) {
     Result& result = results_[treatment.task];
     nn::Linear& leaf = *treatment.leaf;
+    const GroupLayout layout = work_.layout(*treatment.task);
     const Weight weight = work_.load(*treatment.task);
-    result.notes.loss_before = leaves_.relative_error(sample, leaf, rtn(weight, layout_, work_.pool()));
-    result.quantized = gptq(weight, factor, layout_, calibrated_.backend(), work_.pool());
+    result.notes.loss_before = leaves_.relative_error(sample, leaf, rtn(weight, layout, work_.pool()));
+    result.quantized = gptq(weight, factor, layout, calibrated_.backend(), work_.pool());
     auto packed = leaves_.prepare(leaf, result.quantized);
     const auto [error, energy] = leaves_.output_error(sample, leaf, *packed);
     result.notes.loss_after = energy > 0 ? error / energy : 0;
@@ -127,7 +128,6 @@ class GptqLayer {
 
   LayerWork& work_;
   CalibratedModel& calibrated_;
-  GroupLayout layout_;
   LayerFolding leaves_;
   std::map<const LinearTask*, Result> results_;
 };
@@ -141,11 +141,11 @@ void run_gptq(LayerWork& work) {
 
 /// The layer packed as it is, its codes, and for the largest linear: the Hessian, the weight, a second copy of it with
 /// its packing or the errors, the sample with two outputs.
-std::int64_t gptq_peak_bytes(std::span<const LinearTask> layer, const Scheme& scheme, std::int64_t group_size,
-                             std::int64_t search_tokens) {
-  const GroupLayout layout = {scheme.bits, group_size, scheme.symmetric, scheme.scale_dtype, scheme.int8_activations};
+std::int64_t gptq_peak_bytes(std::span<const LinearTask> layer, std::int64_t group_size, std::int64_t search_tokens) {
   std::int64_t all = 0, codes = 0, work = 0, pack = 0;
   for (const LinearTask& linear : layer) {
+    const Scheme& scheme = *linear.scheme;
+    const GroupLayout layout = layout_of(scheme, group_size);
     const std::int64_t size = linear.out * linear.in, groups = linear.in / group_inputs(linear, group_size) + 1;
     const std::int64_t one_code = size * (scheme.bits > 4 ? 2 : 1) / 2 + linear.out * groups * 5;
     all += size;

@@ -9,7 +9,6 @@ namespace bittern::quant {
 
 /// Quantizes one layer; LayerWork::calibrated() must be there. Leaves the hidden states of the rounded layer.
 void run_gptq(LayerWork& work);
-std::int64_t gptq_peak_bytes(std::span<const LinearTask> layer, const Scheme& scheme, std::int64_t group_size,
-                             std::int64_t search_tokens);
+std::int64_t gptq_peak_bytes(std::span<const LinearTask> layer, std::int64_t group_size, std::int64_t search_tokens);
 
 }  // namespace bittern::quant

@@ -9,6 +9,8 @@
 // decided here: groups are runs of inputs, whatever the order of the columns.
 #pragma once
 
+#include <bittern/quantize.h>
+
 #include <cstdint>
 #include <vector>
 
@@ -17,14 +19,6 @@
 #include "quant/rtn.h"
 
 namespace bittern::quant {
-
-struct GptqOptions {
-  /// Added to the diagonal of H, as a part of its mean; multiplied by 10 until the factorization succeeds.
-  double damping = 0.01;
-  /// Columns in descending order of H's diagonal, with every group's scale and zero fixed beforehand; otherwise in
-  /// their own order, and a group gets scale and zero when its first column comes.
-  bool act_order = true;
-};
 
 /// Sum of x x^T over tokens, in f32.
 class Hessian {

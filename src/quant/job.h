@@ -25,8 +25,8 @@ struct LayerJob {
 
 struct Job {
   QuantizePlan plan;
-  const Scheme* scheme = nullptr;
   const Algorithm* algorithm = nullptr;
+  GptqOptions gptq;
   Json config;                       // config.json of the output
   std::vector<TensorEntry> outside;  // tensors of no layer, as they are
   std::vector<LayerJob> layers;

@@ -54,7 +54,8 @@ constexpr std::array kAwqSchemes = {
            .tensors = awq_tensors,
            .pack = awq_pack,
            .pack_bytes = awq_pack_bytes,
-           .config = awq_config},
+           .config = awq_config,
+           .group = nullptr},
 };
 
 std::vector<Scheme> join_rows() {

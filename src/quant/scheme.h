@@ -38,6 +38,8 @@ struct Scheme {
   std::int64_t (*pack_bytes)(const LinearTask& linear, std::int64_t group_size);
   /// "quantization_config" of config.json; `kept` are the modules that are not quantized.
   Json (*config)(std::int64_t group_size, const std::vector<std::string>& kept);
+  /// The scheme as one config group without targets, in formats whose linears may differ; null in others.
+  Json (*group)(std::int64_t group_size);
 };
 
 /// All rows, in the order they are listed to users.
@@ -46,6 +48,8 @@ std::span<const Scheme> all_schemes();
 const Scheme& find_scheme(std::string_view name);
 /// The scheme with the numbers of `scheme` in another disk format. Error(invalid_argument) lists the formats there are.
 const Scheme& find_scheme_in_format(std::string_view scheme, std::string_view disk_format);
+/// "quantization_config" of linears whose schemes differ: one config group for each scheme. All must have group().
+Json mixed_config(std::span<const LinearTask> linears, std::int64_t group_size, const std::vector<std::string>& kept);
 /// Error(invalid_argument) lists the group sizes of the scheme.
 void check_group_size(const Scheme& scheme, std::int64_t group_size);
 /// Inputs per group of a linear: `group_size`, or the whole width for -1.

@@ -1,5 +1,7 @@
 // Schemes written in the layouts of compressed-tensors: pack-quantized for weights alone, int-quantized for W8A8.
 // Scales are bf16, which every reader's model type holds without loss.
+#include <algorithm>
+
 #include "base/check.h"
 #include "quant/scheme_rows.h"
 #include "tensor/bit_stream.h"
@@ -15,15 +17,20 @@ std::string obstacle(const LinearTask& linear, std::int64_t group_size) {
   return compressed_refusal(linear.in, group_inputs(linear, group_size));
 }
 
-/// A configuration of one group that all linears but `kept` are in.
-Json one_group(const char* format, Json weights, Json inputs, const std::vector<std::string>& kept) {
+Json with_groups(Json format, Json groups, const std::vector<std::string>& kept) {
   return {{"quant_method", "compressed-tensors"},
-          {"format", format},
+          {"format", std::move(format)},
           {"quantization_status", "compressed"},
-          {"config_groups",
-           {{"group_0",
-             {{"targets", {"Linear"}}, {"weights", std::move(weights)}, {"input_activations", std::move(inputs)}}}}},
+          {"config_groups", std::move(groups)},
           {"ignore", kept}};
+}
+
+/// A configuration of one group that all linears but `kept` are in.
+Json one_group(Json group, const std::vector<std::string>& kept) {
+  Json format = std::move(group["format"]);
+  group.erase("format");
+  group["targets"] = {"Linear"};
+  return with_groups(std::move(format), {{"group_0", std::move(group)}}, kept);
 }
 
 // --- pack-quantized ---
@@ -57,11 +64,16 @@ std::int64_t packed_bytes(const LinearTask& linear, std::int64_t group_size) {
 }
 
 template <int kBits, bool kSymmetric>
-Json packed_config(std::int64_t group_size, const std::vector<std::string>& kept) {
+Json packed_group(std::int64_t group_size) {
   Json weights = {{"num_bits", kBits}, {"type", "int"}, {"symmetric", kSymmetric}, {"dynamic", false}};
   weights["strategy"] = group_size == -1 ? "channel" : "group";
   if (group_size != -1) weights["group_size"] = group_size;
-  return one_group("pack-quantized", std::move(weights), nullptr, kept);
+  return {{"format", "pack-quantized"}, {"weights", std::move(weights)}, {"input_activations", nullptr}};
+}
+
+template <int kBits, bool kSymmetric>
+Json packed_config(std::int64_t group_size, const std::vector<std::string>& kept) {
+  return one_group(packed_group<kBits, kSymmetric>(group_size), kept);
 }
 
 template <int kBits, bool kSymmetric>
@@ -79,7 +91,8 @@ constexpr Scheme row(std::string_view name, std::string_view numbers, std::strin
           .tensors = packed_tensors<kBits, kSymmetric>,
           .pack = pack<kBits, kSymmetric>,
           .pack_bytes = packed_bytes<kBits, kSymmetric>,
-          .config = packed_config<kBits, kSymmetric>};
+          .config = packed_config<kBits, kSymmetric>,
+          .group = packed_group<kBits, kSymmetric>};
 }
 
 // --- int-quantized ---
@@ -99,11 +112,15 @@ std::int64_t w8a8_bytes(const LinearTask& linear, std::int64_t group_size) {
   return total_bytes(w8a8_tensors(linear, group_size));
 }
 
-Json w8a8_config(std::int64_t, const std::vector<std::string>& kept) {
+Json w8a8_group(std::int64_t) {
   const Json weights = {
       {"num_bits", 8}, {"type", "int"}, {"symmetric", true}, {"strategy", "channel"}, {"dynamic", false}};
   const Json inputs = {{"num_bits", 8}, {"type", "int"}, {"symmetric", true}, {"strategy", "token"}, {"dynamic", true}};
-  return one_group("int-quantized", weights, inputs, kept);
+  return {{"format", "int-quantized"}, {"weights", weights}, {"input_activations", inputs}};
+}
+
+Json w8a8_config(std::int64_t group_size, const std::vector<std::string>& kept) {
+  return one_group(w8a8_group(group_size), kept);
 }
 
 constexpr Scheme kW8A8 = {.name = "w8a8",
@@ -119,7 +136,8 @@ constexpr Scheme kW8A8 = {.name = "w8a8",
                           .tensors = w8a8_tensors,
                           .pack = w8a8_pack,
                           .pack_bytes = w8a8_bytes,
-                          .config = w8a8_config};
+                          .config = w8a8_config,
+                          .group = w8a8_group};
 
 constexpr std::array kRows = {
     row<4, false>("w4a16-compressed-tensors", "w4a16", "w4a16 written as compressed-tensors"),
@@ -140,5 +158,25 @@ constexpr std::array kRows = {
 }  // namespace
 
 std::span<const Scheme> compressed_schemes() { return kRows; }
+
+Json mixed_config(std::span<const LinearTask> linears, std::int64_t group_size, const std::vector<std::string>& kept) {
+  std::vector<const Scheme*> schemes;
+  std::vector<Json> targets;
+  for (const LinearTask& linear : linears) {
+    const auto at = static_cast<std::size_t>(std::ranges::find(schemes, linear.scheme) - schemes.begin());
+    if (at == schemes.size()) schemes.push_back(linear.scheme), targets.push_back(Json::array());
+    targets[at].push_back(linear.name);
+  }
+  Json groups = Json::object(), format;
+  for (std::size_t i = 0; i < schemes.size(); ++i) {
+    BITTERN_CHECK(schemes[i]->group != nullptr, "{}", schemes[i]->name);
+    Json group = schemes[i]->group(group_size);
+    group["targets"] = std::move(targets[i]);
+    if (i > 0 && format != group["format"]) format = "mixed-precision";
+    if (i == 0) format = group["format"];
+    groups["group_" + std::to_string(i)] = std::move(group);
+  }
+  return with_groups(std::move(format), std::move(groups), kept);
+}
 
 }  // namespace bittern::quant

@@ -75,7 +75,8 @@ constexpr Scheme row(std::string_view name, std::string_view numbers, std::strin
           .tensors = tensors<kBits>,
           .pack = pack<kBits, kSymmetric>,
           .pack_bytes = pack_bytes<kBits>,
-          .config = config<kBits, kSymmetric>};
+          .config = config<kBits, kSymmetric>,
+          .group = nullptr};
 }
 
 constexpr std::array kRows = {

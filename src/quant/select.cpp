@@ -1,62 +1,28 @@
-// A visitor that sorts leaves into layers and the rest, and the two kinds of skip patterns.
+// A visitor that sorts leaves into layers and the rest.
 #include "quant/select.h"
 
 #include <bittern/error.h>
 
 #include <algorithm>
 #include <charconv>
-#include <regex>
 
 #include "base/strings.h"
 #include "nn/linear.h"
+#include "quant/name_pattern.h"
 
 namespace bittern::quant {
 namespace {
 
-[[noreturn]] void invalid(std::string message, std::string hint = {}) {
-  throw Error(ErrorCode::invalid_argument, std::move(message), std::move(hint));
-}
-
-/// One --skip pattern; remembers whether it ever matched.
-class SkipPattern {
- public:
-  explicit SkipPattern(const std::string& text) : text_(text), is_regex_(text.starts_with("re:")) {
-    if (text.empty() || text == "re:") invalid("--skip '" + text + "' names nothing");
-    if (!is_regex_) return;
-    try {
-      regex_.assign(text.substr(3), std::regex::ECMAScript);
-    } catch (const std::regex_error& error) {
-      invalid("--skip '" + text + "' is not a valid ECMAScript expression: " + error.what());
-    }
-  }
-
-  const std::string& text() const { return text_; }
-  bool matched() const { return matched_; }
-
-  bool matches(const std::string& name) {
-    const bool hit = is_regex_ ? std::regex_search(name, regex_, std::regex_constants::match_continuous)
-                               : ("." + name + ".").find("." + text_ + ".") != std::string::npos;
-    matched_ = matched_ || hit;
-    return hit;
-  }
-
- private:
-  std::string text_;
-  bool is_regex_;
-  std::regex regex_;
-  bool matched_ = false;
-};
-
 /// Every pattern sees every name, so that each learns whether it is of use.
-bool any_matches(std::vector<SkipPattern>& patterns, const std::string& name) {
+bool any_matches(std::vector<NamePattern>& patterns, const std::string& name) {
   bool hit = false;
-  for (SkipPattern& pattern : patterns) hit = pattern.matches(name) || hit;
+  for (NamePattern& pattern : patterns) hit = pattern.matches(name) || hit;
   return hit;
 }
 
 class LeafCollector : public nn::Visitor {
  public:
-  LeafCollector(Selection& selection, std::vector<SkipPattern>& patterns)
+  LeafCollector(Selection& selection, std::vector<NamePattern>& patterns)
       : selection_(selection), patterns_(patterns) {}
 
   void linear(const std::string& name, nn::Linear& linear) override {
@@ -65,7 +31,7 @@ class LeafCollector : public nn::Visitor {
     if (layer < 0 || skipped) {
       selection_.kept.push_back(name);
     } else {
-      selection_.linears.push_back({name, layer, linear.out(), linear.in()});
+      selection_.linears.push_back({name, layer, linear.out(), linear.in(), nullptr});
     }
   }
   void norm(const std::string&, nn::RmsNorm&) override {}
@@ -78,18 +44,13 @@ class LeafCollector : public nn::Visitor {
 
  private:
   Selection& selection_;
-  std::vector<SkipPattern>& patterns_;
+  std::vector<NamePattern>& patterns_;
 };
 
-void check_all_matched(const std::vector<SkipPattern>& patterns, const Selection& selection) {
-  for (const SkipPattern& pattern : patterns) {
-    if (pattern.matched()) continue;
-    std::vector<std::string> parts;
-    for (const LinearTask& task : selection.linears) parts.push_back(task.name.substr(task.name.rfind('.') + 1));
-    const std::string example = selection.linears.empty() ? "" : "names look like " + selection.linears.front().name;
-    const std::string guess = did_you_mean(pattern.text(), parts);
-    invalid("--skip '" + pattern.text() + "' matches no linear of this model", guess.empty() ? example : guess);
-  }
+std::vector<std::string> names_of(const std::vector<LinearTask>& linears) {
+  std::vector<std::string> names;
+  for (const LinearTask& linear : linears) names.push_back(linear.name);
+  return names;
 }
 
 }  // namespace
@@ -104,14 +65,16 @@ int layer_of(std::string_view name) {
 }
 
 Selection select_linears(Model& model, const std::vector<std::string>& skip) {
-  std::vector<SkipPattern> patterns(skip.begin(), skip.end());
+  std::vector<NamePattern> patterns;
+  for (const std::string& text : skip) patterns.emplace_back("--skip", text);
   Selection selection;
   LeafCollector collector(selection, patterns);
   model.visit(collector);
   // A tied head has no leaf of its own here, but it is a module for other programs, which would look for its codes.
   if (model.config().tied_embeddings) collector.keep(model.head_name());
-  check_all_matched(patterns, selection);
-  if (selection.linears.empty()) invalid("nothing is left to quantize: --skip matches every linear");
+  for (const NamePattern& pattern : patterns) pattern.require_matched(names_of(selection.linears));
+  if (selection.linears.empty())
+    throw Error(ErrorCode::invalid_argument, "nothing is left to quantize: --skip matches every linear");
   return selection;
 }
 

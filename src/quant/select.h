@@ -10,11 +10,14 @@
 
 namespace bittern::quant {
 
+struct Scheme;
+
 /// A linear to quantize, by its name in the checkpoint.
 struct LinearTask {
   std::string name;  // "model.layers.0.mlp.up_proj"
   int layer = 0;
   std::int64_t out = 0, in = 0;
+  const Scheme* scheme = nullptr;  // how it is stored; set by the job
 };
 
 struct Selection {

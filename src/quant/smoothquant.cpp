@@ -31,7 +31,7 @@ std::vector<float> column_maxima(std::span<const Weight> weights) {
 class SmoothLayer {
  public:
   explicit SmoothLayer(LayerWork& work)
-      : work_(work), calibrated_(*work.calibrated()), layout_(work.layout()), folding_(work) {}
+      : work_(work), calibrated_(*work.calibrated()), folding_(work) {}
 
   void run() {
     calibrated_.model().load_layer(work_.layer());
@@ -105,7 +105,8 @@ class SmoothLayer {
       Weight scaled = Weight::allocate(weights[i].name, weights[i].format, weights[i].out, weights[i].in);
       std::copy_n(weights[i].data.as<float>(), weights[i].data.size(), scaled.data.as<float>());
       folding_.multiply(scaled, candidate, false);
-      sum += error(group, leaf, rtn(scaled, layout_, work_.pool()), candidate).first;
+      const GroupLayout layout = work_.layout(*folding_.of(&leaf).task);
+      sum += error(group, leaf, rtn(scaled, layout, work_.pool()), candidate).first;
     }
     return sum;
   }
@@ -153,10 +154,11 @@ class SmoothLayer {
   void round(Treatment& treatment, const ScaleGroup& group) {
     StoreNotes notes;
     const nn::Linear& leaf = *treatment.leaf;
+    const GroupLayout layout = work_.layout(*treatment.task);
     Weight weight = work_.load(*treatment.task);
-    notes.loss_before = relative(error(group, leaf, rtn(weight, layout_, work_.pool()), {}));
+    notes.loss_before = relative(error(group, leaf, rtn(weight, layout, work_.pool()), {}));
     folding_.multiply(weight, treatment, false);
-    const Weight quantized = rtn(weight, layout_, work_.pool());
+    const Weight quantized = rtn(weight, layout, work_.pool());
     notes.loss_after = relative(error(group, leaf, quantized, treatment));
     notes.text = treatment.notes;
     work_.store(*treatment.task, weight, quantized, notes);
@@ -164,7 +166,6 @@ class SmoothLayer {
 
   LayerWork& work_;
   CalibratedModel& calibrated_;
-  GroupLayout layout_;
   LayerFolding folding_;
   std::vector<std::vector<ScaleGroup>> groups_;
 };
@@ -180,13 +181,13 @@ std::vector<float> smoothing_scales(std::span<const float> x, std::span<const fl
 }
 
 void run_smoothquant(LayerWork& work) {
-  BITTERN_CHECK(work.calibrated() != nullptr && work.scheme().int8_activations);
+  BITTERN_CHECK(work.calibrated() != nullptr);
   SmoothLayer(work).run();
 }
 
 /// The layer packed as it is, all weights of the widest group twice (themselves, and scaled) with one packed, what
 /// watching keeps, and two outputs of the search tokens.
-std::int64_t smoothquant_peak_bytes(std::span<const LinearTask> layer, const Scheme& scheme, std::int64_t group_size,
+std::int64_t smoothquant_peak_bytes(std::span<const LinearTask> layer, std::int64_t group_size,
                                     std::int64_t search_tokens) {
   std::int64_t all = 0, largest = 0, inputs = 0, pack = 0, outputs = 0, widest = 0;
   std::map<std::int64_t, std::int64_t> by_input;  // linears that share an input have its width in common
@@ -196,7 +197,7 @@ std::int64_t smoothquant_peak_bytes(std::span<const LinearTask> layer, const Sch
     widest = std::max(widest, by_input[linear.in] += linear.out * linear.in);
     inputs += linear.in * search_tokens * 4;
     outputs = std::max(outputs, (2 * linear.out + linear.in) * search_tokens * 4);
-    pack = std::max(pack, scheme.pack_bytes(linear, group_size));
+    pack = std::max(pack, linear.scheme->pack_bytes(linear, group_size));
   }
   return 4 * (all + widest + largest) + 2 * largest + inputs + std::max(outputs, pack);
 }
