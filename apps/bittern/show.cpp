@@ -2,6 +2,7 @@
 // parameters, formats and bytes of each part, and what a token costs in the KV cache. No weight is read.
 #include <bittern/error.h>
 
+#include <algorithm>
 #include <cstdio>
 #include <map>
 
@@ -18,11 +19,20 @@
 namespace bittern::cli {
 namespace {
 
+/// What shares a format.
+struct Share {
+  std::int64_t leaves = 0, parameters = 0, bytes = 0;
+};
+
 struct Part {
   std::int64_t parameters = 0;
   std::int64_t bytes = 0;
-  std::map<std::string, int> formats;  // name -> how many leaves
+  std::map<std::string, Share> formats;  // by name
 };
+
+double bits_per(std::int64_t bytes, std::int64_t parameters) {
+  return parameters > 0 ? 8.0 * static_cast<double>(bytes) / static_cast<double>(parameters) : 0.0;
+}
 
 // "model.layers.3.self_attn.q_proj" -> "self_attn"; outside the layers the leaf's own name.
 std::string part_name(const std::string& leaf) {
@@ -36,16 +46,29 @@ std::string part_name(const std::string& leaf) {
   return directly_in_layer ? "norms" : parent;
 }
 
+std::int64_t elements(const TensorEntry& entry) {
+  std::int64_t count = 1;
+  for (const std::int64_t n : entry.shape) count *= n;
+  return count;
+}
+
+/// Codes packed into words of 32 bits, by what is there: how many words and scales the weights take.
+std::string packed_format(std::int64_t weights, std::int64_t words, std::int64_t scales) {
+  std::string name = "int" + std::to_string((32 * words + weights / 2) / std::max<std::int64_t>(weights, 1));
+  return scales > 0 ? name + " g" + std::to_string(weights / scales) : name;
+}
+
 class Inventory final : public nn::Visitor {
  public:
-  Inventory(const Checkpoint& checkpoint, const Json& quantization)
-      : checkpoint_(checkpoint), quantization_(quantization) {}
+  explicit Inventory(const Checkpoint& checkpoint) : checkpoint_(checkpoint) {}
 
   void linear(const std::string& name, nn::Linear& linear) override {
-    add(name, linear.in() * linear.out() + (linear.has_bias() ? linear.out() : 0));
+    add(name, linear.in() * linear.out(), linear.has_bias() ? linear.out() : 0);
   }
-  void norm(const std::string& name, nn::RmsNorm& norm) override { add(name, norm.width()); }
-  void embedding(const std::string& name, nn::Embedding& table) override { add(name, table.vocab() * table.width()); }
+  void norm(const std::string& name, nn::RmsNorm& norm) override { add(name, norm.width(), 0); }
+  void embedding(const std::string& name, nn::Embedding& table) override {
+    add(name, table.vocab() * table.width(), 0);
+  }
 
   std::vector<std::pair<std::string, Part>> parts;
 
@@ -57,30 +80,65 @@ class Inventory final : public nn::Visitor {
     return parts.emplace_back(name, Part()).second;
   }
 
-  void add(const std::string& leaf, std::int64_t parameters) {
-    Part& part = this->part(part_name(leaf));
-    part.parameters += parameters;
+  void add(const std::string& leaf, std::int64_t weights, std::int64_t biases) {
+    std::map<std::string, const TensorEntry*> tensors;  // by what follows "leaf."
+    std::int64_t bytes = 0;
     for (const TensorEntry& entry : checkpoint_.entries()) {
       if (!entry.name.starts_with(leaf + ".")) continue;
-      part.bytes += static_cast<std::int64_t>(entry.bytes);
-      if (entry.name == leaf + ".weight")
-        ++part.formats[entry.dtype ? std::string(dtype_name(*entry.dtype)) : "unknown"];
-      if (entry.name == leaf + ".qweight") ++part.formats[quantized_format()];
+      tensors[entry.name.substr(leaf.size() + 1)] = &entry;
+      bytes += static_cast<std::int64_t>(entry.bytes);
     }
+    Part& part = this->part(part_name(leaf));
+    part.parameters += weights + biases;
+    part.bytes += bytes;
+    if (tensors.empty()) return;  // tied to another leaf
+    Share& share = part.formats[format_name(tensors, weights)];
+    ++share.leaves;
+    share.parameters += weights + biases;
+    share.bytes += bytes;
   }
 
-  std::string quantized_format() const {
-    return "int4 g" + std::to_string(get_or<std::int64_t>(quantization_, "group_size", -1, "quantization_config"));
+  static std::string format_name(const std::map<std::string, const TensorEntry*>& tensors, std::int64_t weights) {
+    const auto count = [&](const char* name) { return tensors.contains(name) ? elements(*tensors.at(name)) : 0; };
+    if (tensors.contains("qweight")) return packed_format(weights, count("qweight"), count("scales"));
+    if (tensors.contains("weight_packed")) return packed_format(weights, count("weight_packed"), count("weight_scale"));
+    if (!tensors.contains("weight")) return "unknown";
+    const TensorEntry& weight = *tensors.at("weight");
+    return weight.dtype ? std::string(dtype_name(*weight.dtype)) : weight.dtype_name;
   }
 
   const Checkpoint& checkpoint_;
-  const Json& quantization_;
 };
 
+/// "q4_k" where all leaves have it, else "q4_k x 10, q6_k x 2".
 std::string formats_text(const Part& part) {
   std::string text;
-  for (const auto& [name, count] : part.formats) text += (text.empty() ? "" : ", ") + name;
+  for (const auto& [name, share] : part.formats) {
+    text += (text.empty() ? "" : ", ") + name;
+    if (part.formats.size() > 1) text += " x " + std::to_string(share.leaves);
+  }
   return text;
+}
+
+void add_shares(std::map<std::string, Share>& sums, const Part& part) {
+  for (const auto& [name, share] : part.formats) {
+    Share& sum = sums[name];
+    sum.leaves += share.leaves;
+    sum.parameters += share.parameters;
+    sum.bytes += share.bytes;
+  }
+}
+
+Json to_json(const std::map<std::string, Share>& formats) {
+  Json list = Json::array();
+  for (const auto& [name, share] : formats) {
+    list.push_back({{"format", name},
+                    {"leaves", share.leaves},
+                    {"parameters", share.parameters},
+                    {"bytes", share.bytes},
+                    {"bits_per_weight", bits_per(share.bytes, share.parameters)}});
+  }
+  return list;
 }
 
 Json kv_json(const ModelConfig& config) {
@@ -95,7 +153,7 @@ Json report(const ModelFiles& files) {
   const ModelConfig& config = model->config();
   const auto shared = std::shared_ptr<const ModelFiles>(&files, [](const ModelFiles*) {});
   const std::unique_ptr<Checkpoint> checkpoint = open_checkpoint(shared, config.quantization);
-  Inventory inventory(*checkpoint, config.quantization);
+  Inventory inventory(*checkpoint);
   model->visit(inventory);
 
   Json json = {{"model", files.origin()},
@@ -112,15 +170,22 @@ Json report(const ModelFiles& files) {
                {"parts", Json::array()},
                {"kv_bytes_per_token", kv_json(config)}};
   std::int64_t parameters = 0, bytes = 0;
+  std::map<std::string, Share> formats;
   for (const auto& [name, part] : inventory.parts) {
-    json["parts"].push_back(
-        {{"name", name}, {"parameters", part.parameters}, {"bytes", part.bytes}, {"format", formats_text(part)}});
+    json["parts"].push_back({{"name", name},
+                             {"parameters", part.parameters},
+                             {"bytes", part.bytes},
+                             {"format", formats_text(part)},
+                             {"formats", to_json(part.formats)},
+                             {"bits_per_weight", bits_per(part.bytes, part.parameters)}});
     parameters += part.parameters;
     bytes += part.bytes;
+    add_shares(formats, part);
   }
+  json["formats"] = to_json(formats);
   json["parameters"] = parameters;
   json["bytes"] = bytes;
-  json["bits_per_weight"] = parameters > 0 ? 8.0 * static_cast<double>(bytes) / static_cast<double>(parameters) : 0.0;
+  json["bits_per_weight"] = bits_per(bytes, parameters);
   return json;
 }
 
@@ -135,10 +200,12 @@ void print_text(const Json& json) {
               number("layers"), number("hidden"), number("heads"), number("head_dim"), number("kv_heads"),
               number("ffn"), number("vocab"), number("context"),
               json.at("tied_embeddings").get<bool>() ? ", tied embeddings" : "");
-  Table table({"part", "parameters", "format", "bytes"});
+  Table table({"part", "parameters", "format", "bits per weight", "bytes"});
+  char bits[32];
   for (const Json& part : json.at("parts")) {
+    std::snprintf(bits, sizeof(bits), "%.2f", part.at("bits_per_weight").get<double>());
     table.row({part.at("name").get<std::string>(), human_count(part.at("parameters").get<std::uint64_t>()),
-               part.at("format").get<std::string>(), human_bytes(part.at("bytes").get<std::uint64_t>())});
+               part.at("format").get<std::string>(), bits, human_bytes(part.at("bytes").get<std::uint64_t>())});
   }
   std::printf("%s\n", table.text().c_str());
   const Json& kv = json.at("kv_bytes_per_token");

@@ -231,7 +231,7 @@ std::int64_t layer_bytes(const Job& job) {
     std::int64_t written = 0, parameters = 0;
     for (const LinearTask& linear : layer.linears) {
       parameters += linear.out * linear.in;
-      for (const TensorSpec& spec : job.scheme->tensors(linear, job.plan.group_size)) written += spec.bytes();
+      for (const TensorSpec& spec : linear.scheme->tensors(linear, job.plan.group_size)) written += spec.bytes();
     }
     most = std::max({most, 2 * layer.source_bytes, written + 4 * parameters});
   }

@@ -226,5 +226,28 @@ TEST(Folding, LeavesWhatTheLayerComputes) {
   }
 }
 
+TEST(Folding, RefusesASecondGroupOverTheSameNormOrLinear) {
+  TempDir dir;
+  TinyCheckpoint({.dtype = DType::f32}).write(dir.path());
+  const Calibration data = calibration();
+  OneLayer work(ModelFiles::from_directory(dir.path()), data);
+  CalibratedModel& model = *work.calibrated();
+  model.model().load_layer(0);
+  LayerFolding folding(work);
+  GroupProbe probe(0, work.pool());
+  std::vector<float> ignored(model.hidden().size());
+  model.run(model.chunks().front(), 0, 0, ignored.data(), &probe);
+  ASSERT_EQ(probe.groups().size(), 2u);  // q k v behind the norm, o behind v
+  const char* sources[] = {"model.layers.0.input_layernorm feeds", "model.layers.0.self_attn.v_proj feeds"};
+  for (std::size_t i = 0; i < 2; ++i) {
+    const ScaleGroup& group = probe.groups()[i];
+    EXPECT_EQ(folding.obstacle(group), "");
+    folding.fold(group, std::vector<float>(static_cast<std::size_t>(group.width), 2.0F));
+    EXPECT_ERROR(ErrorCode::unsupported, sources[i], folding.obstacle(group));
+    EXPECT_ERROR(ErrorCode::unsupported, sources[i],
+                 folding.fold(group, std::vector<float>(static_cast<std::size_t>(group.width), 2.0F)));
+  }
+}
+
 }  // namespace
 }  // namespace bittern::quant
