@@ -20,19 +20,19 @@ struct NamedBar {
   std::string_view name;
   QualityBar bar;
 };
-constexpr std::array<NamedBar, 3> kBars = {{{"strict", {0.005, 0.98, 0.01, 0.01}},
-                                            {"balanced", {0.02, 0.95, 0.02, 0.02}},
-                                            {"loose", {0.1, 0.90, 0.05, 0.05}}}};
+constexpr std::array<NamedBar, 3> kBars = {
+    {{"strict", {0.005, 0.98, 0.01, 0.01, 0.02}}, {"balanced", {}}, {"loose", {0.1, 0.90, 0.05, 0.05, 0.1}}}};
 
 struct BarField {
   std::string_view name;
   double QualityBar::*field;
   double most;
 };
-constexpr std::array<BarField, 4> kFields = {{{"kl", &QualityBar::max_kl, 100},
+constexpr std::array<BarField, 5> kFields = {{{"kl", &QualityBar::max_kl, 100},
                                               {"top1", &QualityBar::min_same_top, 1},
                                               {"tasks", &QualityBar::max_task_drop, 1},
-                                              {"recall", &QualityBar::max_recall_drop, 1}}};
+                                              {"recall", &QualityBar::max_recall_drop, 1},
+                                              {"repeat", &QualityBar::max_repeat_rise, 1}}};
 
 std::vector<std::string_view> bar_words() {
   std::vector<std::string_view> words;
@@ -43,7 +43,7 @@ std::vector<std::string_view> bar_words() {
 
 [[noreturn]] void refuse_bar(std::string_view part, const std::string& why) {
   throw Error(ErrorCode::invalid_argument, fmt::format("quality bar '{}': {}", part, why),
-              "give strict, balanced or loose, or bars such as kl=0.01,top1=0.97,tasks=0.02,recall=0.02");
+              "give strict, balanced or loose, or bars such as kl=0.01,top1=0.97,tasks=0.02,recall=0.02,repeat=0.05");
 }
 
 void set_bar(QualityBar& bar, std::string_view part) {
@@ -105,8 +105,10 @@ QualityBar quality_bar_from_text(std::string_view text) {
 }
 
 std::string to_text(const QualityBar& bar) {
-  return fmt::format("kl={},top1={},tasks={},recall={}", bar.max_kl, bar.min_same_top, bar.max_task_drop,
-                     bar.max_recall_drop);
+  std::string text;
+  for (const BarField& field : kFields)
+    text += fmt::format("{}{}={}", text.empty() ? "" : ",", field.name, bar.*field.field);
+  return text;
 }
 
 std::string Candidate::name() const {
@@ -126,6 +128,10 @@ std::vector<std::string> failures(const Measured& measured, const Measured& plai
   for (const std::string& sentence : {drop("tasks", measured.tasks, plain.tasks, bar.max_task_drop),
                                       drop("recall", measured.recall, plain.recall, bar.max_recall_drop)}) {
     if (!sentence.empty()) reasons.push_back(sentence);
+  }
+  if (measured.repeat && plain.repeat && *measured.repeat - *plain.repeat > bar.max_repeat_rise) {
+    reasons.push_back(fmt::format("a long generation repeats {} of itself, plain {}, more than {} above",
+                                  percent(*measured.repeat), percent(*plain.repeat), percent(bar.max_repeat_rise)));
   }
   return reasons;
 }

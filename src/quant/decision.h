@@ -23,9 +23,10 @@ struct QualityBar {
   double min_same_top = 0.95;   // fraction of positions with the same most likely token
   double max_task_drop = 0.02;  // of the fraction of tasks answered rightly
   double max_recall_drop = 0.02;
+  double max_repeat_rise = 0.05;  // of the share of a long generation that repeats what it said before
 };
 /// "strict", "balanced" or "loose"; or bars by name, those left out as in "balanced": "kl=0.01,top1=0.97,tasks=0.01,
-/// recall=0.05". Error(invalid_argument) names what it cannot read.
+/// recall=0.05,repeat=0.1". Error(invalid_argument) names what it cannot read.
 QualityBar quality_bar_from_text(std::string_view text);
 /// As quality_bar_from_text() reads it.
 std::string to_text(const QualityBar& bar);
@@ -43,9 +44,10 @@ struct Candidate {
 
 struct Measured {
   Candidate candidate = {};
-  // Quality: against plain, on the same text; fractions of tasks and needles are this candidate's own.
+  // Quality: against plain, on the same text; the fractions (tasks solved, needles
+  // recalled, long generation that repeats itself) are this candidate's own.
   double kl = 0, same_top = 1;
-  std::optional<double> tasks = {}, recall = {};
+  std::optional<double> tasks = {}, recall = {}, repeat = {};
   // Memory in bytes; `peak` is what the process takes with the context and the sequences that were asked for.
   std::int64_t weight_bytes = 0, kv_bytes = 0, peak_bytes = 0;
   // Tokens per second: of a prompt, of one sequence, of many at once together.

@@ -96,6 +96,15 @@ TEST(Decision, StepsBackWhenOnlyBothTogetherFail) {
   EXPECT_EQ(recommended(decision), "w4");
 }
 
+TEST(Decision, StepsBackWhenALongGenerationFallsIntoLoops) {
+  auto world = ordinary();
+  world["plain"].repeat = 0.1;
+  world["w4"].repeat = 0.4;
+  const Decision decision = decide(world, {});
+  EXPECT_EQ(recommended(decision), "kv int8");
+  EXPECT_NE(decision.path()[2].reason.find("repeats 40.0 % of itself, plain 10.0 %"), std::string::npos);
+}
+
 TEST(Decision, StaysPlainUnderABarThatNothingElsePasses) {
   const Decision decision = decide(ordinary(), {.bar = {.max_kl = 0}});
   EXPECT_EQ(recommended(decision), "plain");
