@@ -123,24 +123,17 @@ std::vector<std::int32_t> window_tokens(std::span<const std::int32_t> ids, const
   return tokens;
 }
 
-/// log(sum(exp(logits))), shifted by the largest so that nothing overflows.
-double log_sum_exp(std::span<const float> logits) {
-  const double largest = *std::max_element(logits.begin(), logits.end());
-  double sum = 0;
-  for (const float logit : logits) sum += std::exp(static_cast<double>(logit) - largest);
-  return largest + std::log(sum);
-}
-
-[[noreturn]] void not_finite(std::int64_t position) {
-  throw Error(ErrorCode::invalid_checkpoint,
-              "the model's logits at token " + std::to_string(position) + " of the text are not finite",
+[[noreturn]] void not_finite(const std::string& where) {
+  throw Error(ErrorCode::invalid_checkpoint, "the model's logits " + where + " are not finite",
               "its weights are damaged, or a scale overflowed when they were quantized");
 }
+
+std::string at_token(std::int64_t position) { return "at token " + std::to_string(position) + " of the text"; }
 
 /// NLL of `next`; `position` is for the message.
 double nll_of(std::span<const float> logits, double normalizer, std::int32_t next, std::int64_t position) {
   const double nll = normalizer - static_cast<double>(logits[static_cast<std::size_t>(next)]);
-  if (!std::isfinite(nll)) not_finite(position);
+  if (!std::isfinite(nll)) not_finite(at_token(position));
   return nll;
 }
 
@@ -156,9 +149,34 @@ void run_window(LogitSource& source, std::span<const std::int32_t> ids, const Wi
              [&](std::int64_t index, std::span<const float> logits) { sink(window.begin + index, logits); });
 }
 
-PplResult ppl_result(const PplOptions& options, std::size_t windows, const Accumulator& nll) {
-  return {
-      static_cast<std::int64_t>(windows), nll.count(), options.context, options.stride, options.bos, nll.estimate()};
+/// NLL of all tokens, and of each window by itself.
+struct NllSums {
+  Accumulator all;
+  std::vector<BlockSum> windows;
+
+  void add(double nll) {
+    all.add(nll);
+    windows.back().sum += nll;
+    windows.back().weight += 1;
+  }
+};
+
+PplResult ppl_result(const PplOptions& options, const NllSums& nll, bool stopped) {
+  return {.windows = std::ssize(nll.windows),
+          .tokens = nll.all.count(),
+          .context = options.context,
+          .stride = options.stride,
+          .bos = options.bos,
+          .nll = nll.all.estimate(),
+          .window_nll = nll.windows,
+          .stopped = stopped};
+}
+
+/// Whether to end before window w; nothing to show for it is an error.
+bool stop_before(std::size_t w, const PplOptions& options) {
+  if (!options.stop || !options.stop()) return false;
+  if (w == 0) throw Error(ErrorCode::cancelled, "stopped before the first window was done");
+  return true;
 }
 
 std::size_t argmax(std::span<const float> logits) {
@@ -167,24 +185,48 @@ std::size_t argmax(std::span<const float> logits) {
 
 /// Sums of one comparison, fed position by position.
 struct KlSums {
-  Accumulator reference_nll, candidate_nll, kl, same_top;
+  NllSums reference_nll, candidate_nll;
+  Accumulator kl, same_top;
   double max_kl = 0;
-  std::vector<double> position_kl;
+  std::vector<KlPosition> positions;
 
-  void add(std::span<const float> p, std::span<const float> q, std::int32_t next, std::int64_t position) {
+  void open_window() {
+    reference_nll.windows.emplace_back();
+    candidate_nll.windows.emplace_back();
+  }
+
+  /// `index` counts from the start of the window, `position` from that of the text.
+  void add(std::span<const float> p, std::span<const float> q, std::int32_t next, std::int64_t index,
+           std::int64_t position) {
     const double log_zp = log_sum_exp(p), log_zq = log_sum_exp(q);
-    reference_nll.add(nll_of(p, log_zp, next, position));
-    candidate_nll.add(nll_of(q, log_zq, next, position));
+    KlPosition seen{static_cast<std::int32_t>(reference_nll.windows.size()) - 1, static_cast<std::int32_t>(index)};
+    seen.reference_nll = nll_of(p, log_zp, next, position);
+    seen.candidate_nll = nll_of(q, log_zq, next, position);
+    seen.delta_p = std::exp(-seen.candidate_nll) - std::exp(-seen.reference_nll);
+    seen.kl = divergence(p, q, log_zp, log_zq, position);
+    seen.same_top = argmax(p) == argmax(q);
+    add(seen);
+  }
+
+ private:
+  static double divergence(std::span<const float> p, std::span<const float> q, double log_zp, double log_zq,
+                           std::int64_t position) {
     double sum = 0;
     for (std::size_t i = 0; i < p.size(); ++i) {
       const double log_p = p[i] - log_zp, log_q = q[i] - log_zq;
       sum += std::exp(log_p) * (log_p - log_q);
     }
-    if (!std::isfinite(sum)) not_finite(position);
-    kl.add(sum);
-    max_kl = std::max(max_kl, sum);
-    position_kl.push_back(sum);
-    same_top.add(argmax(p) == argmax(q) ? 1.0 : 0.0);
+    if (!std::isfinite(sum)) not_finite(at_token(position));
+    return sum;
+  }
+
+  void add(const KlPosition& seen) {
+    reference_nll.add(seen.reference_nll);
+    candidate_nll.add(seen.candidate_nll);
+    kl.add(seen.kl);
+    max_kl = std::max(max_kl, seen.kl);
+    same_top.add(seen.same_top ? 1.0 : 0.0);
+    positions.push_back(seen);
   }
 };
 
@@ -201,10 +243,23 @@ void compare_window(LogitSource& candidate, std::span<const std::int32_t> ids, c
                     const std::vector<float>& rows, KlSums& sums) {
   const auto vocab = static_cast<std::size_t>(candidate.vocab());
   std::size_t row = 0;
+  sums.open_window();
   run_window(candidate, ids, window, bos, [&](std::int64_t position, std::span<const float> logits) {
     sums.add(std::span(rows).subspan(row++ * vocab, vocab), logits, ids[static_cast<std::size_t>(position) + 1],
-             position);
+             position - window.begin, position);
   });
+}
+
+KlResult kl_result(const PplOptions& options, KlSums sums, bool stopped) {
+  KlResult result{.reference = ppl_result(options, sums.reference_nll, stopped),
+                  .candidate = ppl_result(options, sums.candidate_nll, stopped),
+                  .kl = sums.kl.estimate(),
+                  .max_kl = sums.max_kl,
+                  .same_top = sums.same_top.estimate(),
+                  .position_kl = {},
+                  .positions = std::move(sums.positions)};
+  for (const KlPosition& position : result.positions) result.position_kl.push_back(position.kl);
+  return result;
 }
 
 /// Scores one document into `all`; the sequence is never longer than `context`.
@@ -236,6 +291,19 @@ double mean_over_documents(const std::vector<DocumentNll>& documents) {
 
 }  // namespace
 
+double log_sum_exp(std::span<const float> logits) {
+  const double largest = *std::max_element(logits.begin(), logits.end());
+  double sum = 0;
+  for (const float logit : logits) sum += std::exp(static_cast<double>(logit) - largest);
+  return largest + std::log(sum);
+}
+
+double token_nll(std::span<const float> logits, std::int32_t id, const std::string& where) {
+  const double nll = log_sum_exp(logits) - static_cast<double>(logits[static_cast<std::size_t>(id)]);
+  if (!std::isfinite(nll)) not_finite(where);
+  return nll;
+}
+
 double PplResult::perplexity() const { return std::exp(nll.mean); }
 double PplResult::perplexity_error() const { return nll.error * perplexity(); }
 double DocumentResult::perplexity() const { return std::exp(nll.mean); }
@@ -243,14 +311,16 @@ double DocumentResult::perplexity() const { return std::exp(nll.mean); }
 PplResult perplexity(LogitSource& source, std::span<const std::int32_t> ids, const PplOptions& options) {
   check_options(source, ids, options);
   const auto windows = make_windows(std::ssize(ids), options);
-  Accumulator nll;
-  for (std::size_t w = 0; w < windows.size(); ++w) {
+  NllSums nll;
+  bool stopped = false;
+  for (std::size_t w = 0; w < windows.size() && !(stopped = stop_before(w, options)); ++w) {
+    nll.windows.emplace_back();
     run_window(source, ids, windows[w], options.bos, [&](std::int64_t position, std::span<const float> logits) {
       nll.add(nll_of(logits, log_sum_exp(logits), ids[static_cast<std::size_t>(position) + 1], position));
     });
-    if (options.progress) options.progress(static_cast<std::int64_t>(w + 1), std::ssize(windows), nll.mean());
+    if (options.progress) options.progress(static_cast<std::int64_t>(w + 1), std::ssize(windows), nll.all.mean());
   }
-  return ppl_result(options, windows.size(), nll);
+  return ppl_result(options, nll, stopped);
 }
 
 DocumentResult document_nll(LogitSource& source, std::span<const std::vector<std::int32_t>> documents,
@@ -284,18 +354,15 @@ KlResult kl_divergence(LogitSource& reference, LogitSource& candidate, std::span
   const auto windows = make_windows(std::ssize(ids), options);
   KlSums sums;
   std::vector<float> rows;
-  for (std::size_t w = 0; w < windows.size(); ++w) {
+  bool stopped = false;
+  for (std::size_t w = 0; w < windows.size() && !(stopped = stop_before(w, options)); ++w) {
     collect_window(reference, ids, windows[w], options.bos, rows);
     compare_window(candidate, ids, windows[w], options.bos, rows, sums);
-    if (options.progress)
-      options.progress(static_cast<std::int64_t>(w + 1), std::ssize(windows), sums.candidate_nll.mean());
+    if (options.progress) {
+      options.progress(static_cast<std::int64_t>(w + 1), std::ssize(windows), sums.candidate_nll.all.mean());
+    }
   }
-  return {ppl_result(options, windows.size(), sums.reference_nll),
-          ppl_result(options, windows.size(), sums.candidate_nll),
-          sums.kl.estimate(),
-          sums.max_kl,
-          sums.same_top.estimate(),
-          std::move(sums.position_kl)};
+  return kl_result(options, std::move(sums), stopped);
 }
 
 }  // namespace bittern::quant

@@ -7,9 +7,11 @@
 #include <functional>
 #include <memory>
 #include <span>
+#include <string>
 #include <vector>
 
 #include "base/json.h"
+#include "quant/bootstrap.h"
 
 namespace bittern {
 class Runner;
@@ -45,6 +47,12 @@ class RunnerSource : public LogitSource {
   std::unique_ptr<Impl> impl_;
 };
 
+/// log(sum(exp(logits))) in double, shifted by the largest so that nothing overflows. At least one logit.
+double log_sum_exp(std::span<const float> logits);
+/// -log of the probability that softmax(logits) gives to `id`, nats. Error(invalid_checkpoint) where it is not finite;
+/// `where` says whose logits these are ("at token 5 of the text").
+double token_nll(std::span<const float> logits, std::int32_t id, const std::string& where);
+
 struct PplOptions {
   /// Tokens of one window.
   int context = 512;
@@ -59,6 +67,9 @@ struct PplOptions {
   std::int64_t max_windows = 0;
   /// Called after each window with the mean NLL so far. May be null; may throw to stop.
   std::function<void(std::int64_t done, std::int64_t total, double mean_nll)> progress;
+  /// Asked before each window; true ends the run with the windows done so far, and `stopped` in the result. May be
+  /// null. Stopped before the first window: Error(cancelled).
+  std::function<bool()> stop;
 };
 
 /// Mean of n samples and its standard error sqrt(variance / (n - 1)), as llama.cpp states it (0 for n < 2).
@@ -73,7 +84,9 @@ struct PplResult {
   int context = 0;
   int stride = 0;
   std::int32_t bos = -1;
-  Estimate nll;  // nats per token
+  Estimate nll;                      // nats per token
+  std::vector<BlockSum> window_nll;  // of each window: sum of NLL, tokens scored
+  bool stopped = false;              // options.stop ended the run early
   /// exp(mean NLL), its error propagated to first order.
   double perplexity() const;
   double perplexity_error() const;
@@ -111,13 +124,24 @@ struct DocumentResult {
 DocumentResult document_nll(LogitSource& source, std::span<const std::vector<std::int32_t>> documents,
                             const DocumentOptions& options);
 
+/// What was seen at one scored position.
+struct KlPosition {
+  std::int32_t window = 0;  // counted from 0
+  std::int32_t index = 0;   // in the window: how many tokens stand before the one whose prediction is scored
+  double kl = 0;            // nats
+  double delta_p = 0;       // probability of the next token of the text: candidate's minus reference's
+  double reference_nll = 0, candidate_nll = 0;
+  bool same_top = false;
+};
+
 struct KlResult {
   PplResult reference, candidate;  // on the very same positions
   Estimate kl;                     // nats per position, KL(reference || candidate)
   double max_kl = 0;
   /// Fraction of positions whose most likely token is the same (the lowest id of equal logits counts), and its error.
   Estimate same_top;
-  std::vector<double> position_kl;  // (tokens) in the order of the text
+  std::vector<double> position_kl;    // (tokens) in the order of the text
+  std::vector<KlPosition> positions;  // (tokens) likewise; quality_summary.h makes figures of them
 };
 
 /// How far `candidate` is from `reference` on the positions perplexity() scores: KL = sum of p (log p - log q).

@@ -4,46 +4,13 @@
 
 #include <algorithm>
 #include <cmath>
-#include <cstdio>
 
 #include "base/strings.h"
+#include "quant/html_page.h"
 #include "quant/svg_plot.h"
 
 namespace bittern::quant {
 namespace {
-
-// The colours of the styles are those of Okabe and Ito (2008), told apart by most eyes, lighter where the page is dark.
-constexpr const char* kStyle = R"css(
-:root{color-scheme:light dark;--paper:#fff;--ink:#1c1e21;--soft:#5c636b;--rule:#d9dde1;--mark:#fff3cf;
---c0:#0072b2;--c1:#d55e00;--c2:#009e73;--c3:#b0568c;--c4:#a87b00;--c5:#3a9bd5;--c6:#555}
-@media (prefers-color-scheme:dark){:root{--paper:#15181b;--ink:#e6e8ea;--soft:#9aa3ab;--rule:#343a40;--mark:#3a3214;
---c0:#4aa8e0;--c1:#ff8a3c;--c2:#2fcf9f;--c3:#e48cc0;--c4:#f0c03c;--c5:#8fd0ff;--c6:#bbb}}
-body{margin:0 auto;padding:1rem;max-width:64rem;background:var(--paper);color:var(--ink);
-font:16px/1.45 system-ui,sans-serif}
-h1{font-size:1.4rem;margin:.2rem 0;overflow-wrap:anywhere}h2{font-size:1.1rem;margin:2rem 0 .4rem}
-p{margin:.3rem 0;overflow-wrap:anywhere}.soft{color:var(--soft);font-size:.9rem}
-dl{display:grid;grid-template-columns:repeat(auto-fit,minmax(13rem,1fr));gap:.8rem 1.2rem;margin:1rem 0}
-dt{color:var(--soft);font-size:.85rem}dd{margin:0;overflow-wrap:anywhere}
-.wide{overflow-x:auto}table{border-collapse:collapse;font-size:.85rem;font-variant-numeric:tabular-nums;width:100%}
-th,td{padding:.25rem .6rem;text-align:right;white-space:nowrap;border-bottom:1px solid var(--rule)}
-th{color:var(--soft);font-weight:600}
-th:first-child,td:first-child,th:last-child,td:last-child{text-align:left}td:last-child{white-space:normal}
-tr.worst{background:var(--mark)}
-.plot{display:block;width:100%;min-width:34rem;height:auto}.plot text{fill:var(--soft);font-size:11px}
-.key{width:.8rem;height:.8rem;vertical-align:-.05rem;margin-right:.3rem}
-ul.legend{display:flex;flex-wrap:wrap;gap:.2rem 1rem;list-style:none;padding:0;margin:.3rem 0;font-size:.9rem}
-.grid{stroke:var(--rule)}.axis{stroke:var(--soft)}
-.s0{--c:var(--c0)}.s1{--c:var(--c1)}.s2{--c:var(--c2)}.s3{--c:var(--c3)}.s4{--c:var(--c4)}.s5{--c:var(--c5)}
-.s6{--c:var(--c6)}path{fill:var(--c);stroke:var(--c)}path.before{fill:var(--paper)}
-polyline{fill:none;stroke:var(--c);stroke-opacity:.6}line[class^=s]{stroke:var(--c);stroke-opacity:.6}
-)css";
-static_assert(kPlotColors == 7, "the style sheet has as many colours as plots use");
-
-std::string number(double value, const char* format = "%.4g") {
-  char text[48];
-  std::snprintf(text, sizeof(text), format, value);
-  return text;
-}
 
 std::string bytes(std::int64_t count) {
   return human_bytes(static_cast<std::uint64_t>(std::max<std::int64_t>(count, 0)));
@@ -55,7 +22,7 @@ std::string arrow(const std::string& from, const std::string& to) { return from 
 bool has_loss(const LinearReport& linear) { return linear.loss_before >= 0 && linear.loss_after >= 0; }
 
 std::string loss(const LinearReport& linear) {
-  const auto part = [](double value) { return value < 0 ? std::string("\u2013") : number(value); };
+  const auto part = [](double value) { return value < 0 ? std::string("\u2013") : format_number(value); };
   if (linear.loss_before < 0 && linear.loss_after < 0) return part(-1);
   return arrow(part(linear.loss_before), part(linear.loss_after));
 }
@@ -81,10 +48,6 @@ int columns(const QuantizeReport& report) {
   return last + 1;
 }
 
-std::string fact(std::string_view term, const std::string& text) {
-  return "<div><dt>" + std::string(term) + "</dt><dd>" + escape_html(text) + "</dd></div>\n";
-}
-
 std::string calibration(const QuantizePlan& plan) {
   if (plan.calibration_tokens <= 0) return "none: the algorithm looks at weights alone";
   return plan.calibration_name + ", " + count(plan.calibration_tokens) + " tokens, searches on " +
@@ -106,31 +69,20 @@ std::string time_taken(const QuantizeReport& report) {
 std::string facts(const QuantizeReport& report, std::uint64_t peak_resident_bytes) {
   const QuantizePlan& plan = report.plan;
   std::string html = "<dl>\n";
-  html += fact("Scheme", plan.scheme + ", " + group(plan));
-  html += fact("Algorithm", plan.algorithm);
-  html += fact("Size", arrow(bytes(plan.source_bytes), bytes(plan.output_bytes)));
-  html += fact("Bits per quantized weight", number(plan.bits_per_weight(), "%.2f"));
-  html += fact("Bits per parameter, all tensors", number(plan.bits_per_parameter(), "%.2f"));
-  html += fact("Quantized", std::to_string(report.linears.size()) + " linears, " + count(plan.quantized_parameters) +
-                                " of " + count(plan.parameters) + " parameters");
-  html += fact("Calibration data", calibration(plan));
-  html += fact("NMSE of all weights together", number(report.nmse));
-  html += fact("Time", time_taken(report));
-  html += fact("Peak memory", human_bytes(peak_resident_bytes));
-  if (!plan.kept.empty()) html += fact("Kept as they are", join(plan.kept, ", "));
+  html += page_fact("Scheme", plan.scheme + ", " + group(plan));
+  html += page_fact("Algorithm", plan.algorithm);
+  html += page_fact("Size", arrow(bytes(plan.source_bytes), bytes(plan.output_bytes)));
+  html += page_fact("Bits per quantized weight", format_number(plan.bits_per_weight(), "%.2f"));
+  html += page_fact("Bits per parameter, all tensors", format_number(plan.bits_per_parameter(), "%.2f"));
+  html +=
+      page_fact("Quantized", std::to_string(report.linears.size()) + " linears, " + count(plan.quantized_parameters) +
+                                 " of " + count(plan.parameters) + " parameters");
+  html += page_fact("Calibration data", calibration(plan));
+  html += page_fact("NMSE of all weights together", format_number(report.nmse));
+  html += page_fact("Time", time_taken(report));
+  html += page_fact("Peak memory", human_bytes(peak_resident_bytes));
+  if (!plan.kept.empty()) html += page_fact("Kept as they are", join(plan.kept, ", "));
   return html + "</dl>\n";
-}
-
-std::string legend(const std::vector<std::string>& kinds) {
-  std::string html = "<ul class=\"legend\">";
-  for (std::size_t i = 0; i < kinds.size(); ++i) {
-    html += "<li>" + plot_key(static_cast<int>(i)) + escape_html(kinds[i]) + "</li>";
-  }
-  return html + "</ul>\n";
-}
-
-std::string figure(const Plot& plot, const std::vector<std::string>& kinds) {
-  return legend(kinds) + "<div class=\"wide\">" + to_svg(plot) + "</div>\n";
 }
 
 // Linear from 0 unless small values would then lie on the axis.
@@ -153,10 +105,10 @@ std::string nmse_section(const QuantizeReport& report) {
     plot.marks.push_back({.column = linear.layer,
                           .value = linear.nmse,
                           .style = style(all, linear),
-                          .title = linear.name + ": NMSE " + number(linear.nmse)});
+                          .title = linear.name + ": NMSE " + format_number(linear.nmse)});
   }
   return "<section><h2>NMSE by layer</h2>\n<p class=\"soft\">Squared error of the weights over their squares; " +
-         std::string(plot.log ? "logarithmic axis." : "lower is better.") + "</p>\n" + figure(plot, all) +
+         std::string(plot.log ? "logarithmic axis." : "lower is better.") + "</p>\n" + page_figure(plot, all) +
          "</section>\n";
 }
 
@@ -186,44 +138,31 @@ std::string loss_section(const QuantizeReport& report) {
       "Relative squared error of outputs on the search tokens: hollow as rounded to nearest, filled as written; "
       "logarithmic axis. Lower afterwards in " +
       std::to_string(lower) + " of " + std::to_string(plot.marks.size()) + " linears.</p>\n";
-  return html + figure(plot, all) + "</section>\n";
+  return html + page_figure(plot, all) + "</section>\n";
 }
 
-std::string cell(const std::string& text) { return "<td>" + escape_html(text) + "</td>"; }
-
 std::string row(const LinearReport& linear, bool worst) {
-  return std::string(worst ? "<tr class=\"worst\">" : "<tr>") + cell(linear.name) +
-         cell(std::to_string(linear.out) + " \u00d7 " + std::to_string(linear.in)) +
-         cell(arrow(bytes(linear.source_bytes), bytes(linear.output_bytes))) + cell(number(linear.nmse)) +
-         cell(number(linear.cosine, "%.6f")) + cell(number(linear.max_abs)) + cell(loss(linear)) + cell(linear.notes) +
-         "</tr>\n";
+  return std::string(worst ? "<tr class=\"worst\">" : "<tr>") + table_cell(linear.name) +
+         table_cell(std::to_string(linear.out) + " \u00d7 " + std::to_string(linear.in)) +
+         table_cell(arrow(bytes(linear.source_bytes), bytes(linear.output_bytes))) +
+         table_cell(format_number(linear.nmse)) + table_cell(format_number(linear.cosine, "%.6f")) +
+         table_cell(format_number(linear.max_abs)) + table_cell(loss(linear)) + table_cell(linear.notes) + "</tr>\n";
 }
 
 std::string table_section(const QuantizeReport& report) {
   std::string html = "<section><h2>Linears</h2>\n<p class=\"soft\">In the order of the model";
   if (!report.worst.empty()) html += "; " + escape_html(report.worst) + " has the largest NMSE";
-  html += ".</p>\n<div class=\"wide\"><table>\n<thead><tr>";
-  for (const char* title : {"linear", "shape", "size", "NMSE", "cosine", "max error", "loss", "notes"}) {
-    html += "<th>" + std::string(title) + "</th>";
-  }
-  html += "</tr></thead>\n<tbody>\n";
+  html += ".</p>\n<div class=\"wide\"><table>\n" +
+          table_head({"linear", "shape", "size", "NMSE", "cosine", "max error", "loss", "notes"}) + "<tbody>\n";
   for (const LinearReport& linear : report.linears) html += row(linear, linear.name == report.worst);
   return html + "</tbody>\n</table></div></section>\n";
-}
-
-std::string head(const std::string& title) {
-  return "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n"
-         "<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n"
-         "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'\">\n"
-         "<title>" +
-         escape_html(title) + "</title>\n<style>" + kStyle + "</style>\n</head>\n";
 }
 
 }  // namespace
 
 std::string to_html(const QuantizeReport& report, std::uint64_t peak_resident_bytes) {
   const QuantizePlan& plan = report.plan;
-  std::string html = head(plan.source + ", " + plan.scheme + " by " + plan.algorithm);
+  std::string html = page_head(plan.source + ", " + plan.scheme + " by " + plan.algorithm);
   html += "<body>\n<h1>" + escape_html(plan.source) + "</h1>\n<p>" + escape_html(plan.architecture) + ", " +
           std::to_string(plan.layers) + " layers, written to " + escape_html(plan.output.string()) + "</p>\n";
   html += facts(report, peak_resident_bytes);

@@ -41,6 +41,8 @@ class Axis {
     for (const PlotMark& mark : plot.marks) {
       include(mark.value);
       include(mark.before);
+      include(mark.high);
+      include(mark.low);
     }
     if (low_ > high_) low_ = 0.1, high_ = 1;  // nothing to show
     log_ ? widen() : start_at_zero();
@@ -135,14 +137,26 @@ std::string draw_y_axis(const Axis& axis) {
   return svg;
 }
 
+std::string tick(const Plot& plot, int column) {
+  const auto index = static_cast<std::size_t>(column);
+  return index < plot.ticks.size() ? escape_html(plot.ticks[index]) : std::to_string(column);
+}
+
+// How many columns one label needs: numbers are narrow, names are as long as they are.
+int columns_per_label(const Plot& plot) {
+  std::size_t longest = 5;
+  for (const std::string& name : plot.ticks) longest = std::max(longest, name.size());
+  const double labels = 80.0 / static_cast<double>(longest);
+  return std::max(1, static_cast<int>(round_step(std::max(plot.columns, 1) / std::max(labels, 1.0))));
+}
+
 std::string draw_x_axis(const Plot& plot) {
-  const int every = std::max(1, static_cast<int>(round_step(std::max(plot.columns, 1) / 16.0)));
   const double bottom = kHeight - kBottom;
   std::string svg = line(kLeft, bottom, kWidth - kRight, bottom, "axis");
-  for (int column = 0; column < plot.columns; column += every) {
-    svg += text_at(x_of(plot, column), bottom + 16, "middle", std::to_string(column));
+  for (int column = 0; column < plot.columns; column += columns_per_label(plot)) {
+    svg += text_at(x_of(plot, column), bottom + 16, "middle", tick(plot, column));
   }
-  return svg + text_at((kLeft + kWidth - kRight) / 2, kHeight - 6, "middle", "layer") + "\n";
+  return svg + text_at((kLeft + kWidth - kRight) / 2, kHeight - 6, "middle", escape_html(plot.axis)) + "\n";
 }
 
 bool ascending(const std::vector<const PlotMark*>& marks) {
@@ -171,11 +185,29 @@ std::string draw_mark(const Plot& plot, const Axis& axis, const PlotMark& mark) 
   if (!std::isfinite(mark.value)) return "";
   const double x = x_of(plot, mark.column + mark.offset), y = axis.y(mark.value);
   std::string svg;
+  if (std::isfinite(mark.low) && std::isfinite(mark.high)) {
+    const double low = axis.y(mark.low), high = axis.y(mark.high);
+    svg += line(x, low, x, high, style_class(mark.style));
+    for (const double end : {low, high}) svg += line(x - 4, end, x + 4, end, style_class(mark.style));
+  }
   if (std::isfinite(mark.before)) {
     const double from = axis.y(mark.before);
     svg += line(x, from, x, y, style_class(mark.style)) + marker(x, from, mark.style, true, mark.title);
   }
   return svg + marker(x, y, mark.style, false, mark.title);
+}
+
+// The value as text too, dark on light or light on dark as the colour behind it needs.
+std::string heat_cell(double x, double y, double width, double height, const HeatRow& row, std::size_t column) {
+  const double value = row.values[column];
+  if (!std::isfinite(value)) return "";
+  const double share = std::clamp(value, 0.0, 1.0);
+  const std::string title = column < row.titles.size() ? row.titles[column] : std::string();
+  return "<rect class=\"heat\" x=\"" + number(x + 1) + "\" y=\"" + number(y + 1) + "\" width=\"" + number(width - 2) +
+         "\" height=\"" + number(height - 2) + "\" fill-opacity=\"" + number(share, "%.3f") + "\"><title>" +
+         escape_html(title) + "</title></rect><text class=\"" + (share > 0.6 ? "over" : "cell") + "\" x=\"" +
+         number(x + width / 2) + "\" y=\"" + number(y + height / 2 + 4) + "\" text-anchor=\"middle\">" +
+         number(100 * value, "%.0f") + "</text>\n";
 }
 
 }  // namespace
@@ -210,6 +242,32 @@ std::string to_svg(const Plot& plot) {
   if (plot.joined) svg += draw_lines(plot, axis);
   for (const PlotMark& mark : plot.marks) svg += draw_mark(plot, axis, mark);
   return svg + "</svg>\n";
+}
+
+std::string heat_map(std::string_view label, std::string_view axis, const std::vector<std::string>& columns,
+                     const std::vector<HeatRow>& rows) {
+  constexpr double kRow = 30, kHead = 40, kNames = 90;
+  const double height = kHead + kRow * static_cast<double>(rows.size()) + 4;
+  const double width = (kWidth - kNames - kRight) / static_cast<double>(std::max<std::size_t>(columns.size(), 1));
+  const auto left = [&](std::size_t column) { return kNames + width * static_cast<double>(column); };
+  std::string svg = "<svg class=\"plot\" viewBox=\"0 0 " + number(kWidth, "%.0f") + " " + number(height, "%.0f") +
+                    "\" role=\"img\" aria-label=\"" + escape_html(label) + "\">\n";
+  svg += text_at(kNames + (kWidth - kNames - kRight) / 2, 14, "middle", escape_html(axis));
+  for (std::size_t c = 0; c < columns.size(); ++c) {
+    svg += text_at(left(c) + width / 2, 32, "middle", escape_html(columns[c]));
+  }
+  for (std::size_t r = 0; r < rows.size(); ++r) {
+    const double top = kHead + kRow * static_cast<double>(r);
+    svg += text_at(kNames - 8, top + kRow / 2 + 4, "end", escape_html(rows[r].name)) + "\n";
+    for (std::size_t c = 0; c < std::min(rows[r].values.size(), columns.size()); ++c) {
+      svg += heat_cell(left(c), top, width, kRow, rows[r], c);
+    }
+  }
+  return svg + "</svg>\n";
+}
+
+std::string plot_marker(double x, double y, int style, std::string_view title) {
+  return marker(x, y, style, false, title);
 }
 
 std::string plot_key(int style) {

@@ -310,6 +310,50 @@ TEST(KlDivergence, CountsPositionsWithTheSameMostLikelyToken) {
   EXPECT_DOUBLE_EQ(result.same_top.mean, 0.75);  // equal logits: the lowest id counts
 }
 
+TEST(KlDivergence, TellsOfEveryPosition) {
+  FakeSource p(2, [](auto) { return std::vector<float>{std::log(3.0f), 0}; });  // 3/4, 1/4
+  FakeSource q(2, [](auto) { return std::vector<float>{0, std::log(4.0f)}; });  // 1/5, 4/5
+  PplOptions options;
+  options.context = 6;
+  const std::vector<std::int32_t> ids = {0, 0, 0, 0, 1, 0, /**/ 0, 0, 0, 0, 0, 1};
+  const KlResult result = kl_divergence(p, q, ids, options);
+  ASSERT_EQ(result.positions.size(), 4u);
+  const double kl = 0.75 * std::log(0.75 / 0.2) + 0.25 * std::log(0.25 / 0.8);
+  const int windows[] = {0, 0, 1, 1}, indices[] = {3, 4, 3, 4}, next[] = {1, 0, 0, 1};
+  for (std::size_t i = 0; i < 4; ++i) {
+    const KlPosition& seen = result.positions[i];
+    EXPECT_EQ(seen.window, windows[i]);
+    EXPECT_EQ(seen.index, indices[i]);
+    EXPECT_NEAR(seen.kl, kl, 1e-7);
+    EXPECT_NEAR(seen.delta_p, next[i] == 0 ? 0.2 - 0.75 : 0.8 - 0.25, 1e-7);
+    EXPECT_FALSE(seen.same_top);
+  }
+  ASSERT_EQ(result.reference.window_nll.size(), 2u);
+  EXPECT_NEAR(result.reference.window_nll[0].sum, -std::log(0.25) - std::log(0.75), 1e-7);
+  EXPECT_EQ(result.candidate.window_nll[1].weight, 2);
+}
+
+TEST(Perplexity, StoppedEarlyKeepsWhatIsDoneAndSaysSo) {
+  FakeSource source = uniform(10);
+  PplOptions options;
+  options.context = 8;
+  int asked = 0;
+  options.stop = [&] { return asked++ == 2; };
+  const PplResult result = perplexity(source, counting(80, 10), options);
+  EXPECT_TRUE(result.stopped);
+  EXPECT_EQ(result.windows, 2);
+  EXPECT_EQ(result.tokens, 6);
+  FakeSource other = uniform(10);
+  asked = 0;
+  const KlResult kl = kl_divergence(source, other, counting(80, 10), options);
+  EXPECT_TRUE(kl.reference.stopped);
+  EXPECT_EQ(kl.positions.size(), 6u);
+  options.stop = [] { return true; };
+  EXPECT_ERROR(ErrorCode::cancelled, "first window", perplexity(source, counting(80, 10), options));
+  options.stop = nullptr;
+  EXPECT_FALSE(perplexity(source, counting(80, 10), options).stopped);
+}
+
 TEST(KlDivergence, SurvivesLogitsFarApart) {
   FakeSource p(3, [](auto) { return std::vector<float>{0, -2000, 1000}; });
   FakeSource q(3, [](auto) { return std::vector<float>{1000, 0, 0}; });
