@@ -121,5 +121,63 @@ TEST(GgufQuantize, EdgesAreExact) {
   EXPECT_ERROR(ErrorCode::unsupported, "Q6_K", gguf_encode(GgufType::q6_k, bad));
 }
 
+TEST(GgufQuantize, ValuesNearTheLargestKeepFiniteScales) {
+  for (const GgufType type : {GgufType::q4_0, GgufType::q8_0, GgufType::q4_k}) {
+    std::vector<float> values(256);
+    for (std::size_t i = 0; i < values.size(); ++i) values[i] = (i % 3 == 0 ? 1.0F : -1.0F) * kGgufLargest;
+    double energy = 0;
+    for (const float value : values) energy += static_cast<double>(value) * value;
+    EXPECT_LT(error_of(type, values, gguf_encode(type, values)), 0.01 * energy) << static_cast<int>(type);
+    values[7] = std::nextafter(kGgufLargest, std::numeric_limits<float>::infinity());
+    EXPECT_ERROR(ErrorCode::invalid_argument, "too large", gguf_encode(type, values));
+  }
+}
+
+TEST(GgufQuantize, ValuesTooSmallForAScaleBecomeZero) {
+  for (const GgufType type : {GgufType::q4_0, GgufType::q8_0, GgufType::q4_k}) {
+    std::vector<float> values(256, 1e-39F);
+    values[9] = -1e-38F;
+    const Weight floats = to_f32(decode_gguf_blocks("w", type, 1, 256, gguf_encode(type, values)));
+    for (int i = 0; i < 256; ++i) ASSERT_EQ(floats.data.as<float>()[i], 0.0F) << static_cast<int>(type) << ", " << i;
+  }
+}
+
+// What ggml wrote for known values, read here: half a step of the largest range at most, and for importance matrices,
+// which move errors around, two steps.
+struct Reading {
+  const char* name;
+  GgufType type;
+  int width;
+  double bound;  // NMSE of uniform values in [-1, 1]
+};
+
+class ReadGolden : public ::testing::TestWithParam<Reading> {};
+
+TEST_P(ReadGolden, BlocksOfGgmlDecodeToWhatWentIn) {
+  const Reading& each = GetParam();
+  for (const char* variant : {"noim", "im"}) {
+    const std::string base =
+        "gguf/quant_goldens/" + std::string(each.name) + "_" + std::to_string(each.width) + "_" + variant + "_";
+    SKIP_WITHOUT_SHARED_DATA(base + "input.bin");
+    const auto values = floats_of(read_file(testing::shared_data(base + "input.bin")));
+    const std::string bytes = read_file(testing::shared_data(base + "expected.bin"));
+    ASSERT_EQ(static_cast<std::int64_t>(bytes.size()), gguf_bytes(each.type, static_cast<std::int64_t>(values.size())));
+    double energy = 0;
+    for (const float value : values) energy += static_cast<double>(value) * value;
+    const double error = error_of(each.type, values, std::as_bytes(std::span(bytes))) / energy;
+    EXPECT_LE(error, each.bound) << variant;
+    EXPECT_GT(error, each.bound / 10) << variant << ": better than its bits allow";
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(
+    Gguf, ReadGolden,
+    ::testing::Values(Reading{"q4_0", GgufType::q4_0, 64, 0.006}, Reading{"q4_1", GgufType::q4_1, 64, 0.005},
+                      Reading{"q5_0", GgufType::q5_0, 64, 0.0015}, Reading{"q5_1", GgufType::q5_1, 64, 0.0012},
+                      Reading{"q8_0", GgufType::q8_0, 64, 2e-5}, Reading{"q4_k", GgufType::q4_k, 512, 0.005},
+                      Reading{"q5_k", GgufType::q5_k, 512, 0.0012}, Reading{"q6_k", GgufType::q6_k, 512, 0.0004},
+                      Reading{"iq4_nl", GgufType::iq4_nl, 64, 0.009}),
+    [](const auto& each) { return each.param.name; });
+
 }  // namespace
 }  // namespace bittern
