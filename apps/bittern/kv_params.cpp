@@ -3,8 +3,10 @@
 
 #include <bittern/error.h>
 
+#include <algorithm>
 #include <cstdio>
 #include <memory>
+#include <vector>
 
 #include "base/strings.h"
 #include "kv_report.h"
@@ -67,18 +69,34 @@ void refuse_existing(const fs::path& path, bool overwrite) {
 }
 
 void print_kv_report(const quant::KvReport& report) {
-  Table table({"static int8, a scale per", "worst K", "NMSE", "worst V", "NMSE"});
-  for (const quant::KvGranularity granularity : quant::kKvGranularities) {
-    const auto g = static_cast<std::size_t>(granularity);
-    char k[32], v[32];
-    std::snprintf(k, sizeof(k), "%.2e", report.worst_k[g]);
-    std::snprintf(v, sizeof(v), "%.2e", report.worst_v[g]);
-    table.row({std::string(quant::kv_granularity_name(granularity)), "layer " + std::to_string(report.worst_k_layer[g]),
-               k, "layer " + std::to_string(report.worst_v_layer[g]), v});
+  constexpr std::size_t kShown = 5;
+  std::vector<std::string> titles = {"worst K first"};
+  for (const char* what : {"K", "V"}) {
+    for (const quant::KvGranularity granularity : quant::kKvGranularities)
+      titles.push_back(std::string(what) + " per " + std::string(quant::kv_granularity_name(granularity)));
   }
-  std::printf("%s  %s, error %s\nchoose %s: %s\n", table.text().c_str(), report.symmetric ? "symmetric" : "asymmetric",
+  Table table(titles);
+  const std::size_t shown = std::min(kShown, report.worst_first.size());
+  for (std::size_t i = 0; i < shown; ++i) {
+    const quant::KvLayerError& layer = report.layers[static_cast<std::size_t>(report.worst_first[i])];
+    std::vector<std::string> cells = {"layer " + std::to_string(layer.layer)};
+    for (const double* errors : {layer.k, layer.v}) {
+      for (std::size_t g = 0; g < 3; ++g) {
+        char cell[32];
+        std::snprintf(cell, sizeof(cell), "%.2e", errors[g]);
+        cells.push_back(cell);
+      }
+    }
+    table.row(cells);
+  }
+  std::printf("Static int8, %s: squared error over energy with a scale per layer, head or channel, %s\n%s",
+              report.symmetric ? "symmetric" : "asymmetric",
               report.measured ? "measured on the calibration tokens" : "expected from the ranges",
-              std::string(quant::kv_granularity_name(report.recommended)).c_str(), report.reason.c_str());
+              table.text().c_str());
+  if (report.worst_first.size() > shown)
+    std::printf("  and %zu layers that lose less (--json lists all)\n", report.worst_first.size() - shown);
+  std::printf("choose %s: %s\n", std::string(quant::kv_granularity_name(report.recommended)).c_str(),
+              report.reason.c_str());
 }
 
 std::function<int()> declare_kv_params(CLI::App& command) {

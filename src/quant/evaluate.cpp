@@ -9,12 +9,13 @@
 
 #include <algorithm>
 #include <chrono>
-#include <map>
+#include <ranges>
 
 #include "base/check.h"
 #include "models/layerwise.h"
 #include "quant/calibrated_model.h"
 #include "quant/quality.h"
+#include "quant/quality_summary.h"
 #include "quant/spill.h"
 
 namespace bittern::quant {
@@ -213,6 +214,9 @@ QualityReport to_report(const KlResult& result, const Evaluation& evaluation) {
   report.kl = result.kl.mean;
   report.kl_error = result.kl.error;
   report.kl_max = result.max_kl;
+  for (const Percentile& percentile : std::views::reverse(summarize(result, {}, 0).kl_percentiles)) {
+    if (percentile.fraction >= 0.5) report.kl_percentiles.push_back({100 * percentile.fraction, percentile.value});
+  }
   report.same_top = result.same_top.mean;
   report.same_top_error = result.same_top.error;
   return report;

@@ -5,6 +5,8 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstdio>
+#include <functional>
 
 #include "backend/kv_params.h"
 #include "base/check.h"
@@ -97,9 +99,10 @@ double expected_kv_error(const ChannelStatistics& channels, const KvScales& scal
 
 namespace {
 
-// Loss in any layer above which a granularity is not recommended: 33 dB under the signal (docs/calibration.md has what
-// that costs in KL divergence).
+// Loss in any layer above which even the best static cache is better avoided: 33 dB under the signal.
 constexpr double kHarmless = 5e-4;
+// A coarser granularity is preferred up to so many times the least error: docs/calibration.md has the measurements.
+constexpr double kTolerated = 2;
 
 void require_kv(const Statistics& statistics) {
   if (statistics.has_kv()) return;
@@ -129,20 +132,46 @@ std::string scientific(double value) {
   return text;
 }
 
-// The coarsest that is harmless; when none is, the one that loses least.
+std::string layer_name(int layer) { return "layer " + std::to_string(layer); }
+
+std::string compared(const KvReport& report, KvGranularity coarse) {
+  const std::size_t r = index(report.recommended), c = index(coarse);
+  char text[160];
+  std::snprintf(text, sizeof(text), "; a scale per %s would lose %.1f times as much of K (%.2e in layer %d)",
+                std::string(kv_granularity_name(coarse)).c_str(), report.worst_k[c] / report.worst_k[r],
+                report.worst_k[c], report.worst_k_layer[c]);
+  return text;
+}
+
+// The coarsest whose worst layer loses at most kTolerated times what the least does, in K as in V: a scale for more
+// values clips less on text unlike the calibration data, where it costs nothing else.
 void recommend(KvReport& report) {
-  const auto worst = [&](KvGranularity g) { return std::max(report.worst_k[index(g)], report.worst_v[index(g)]); };
+  const auto least = [](const double(&worst)[3]) { return *std::ranges::min_element(worst); };
   for (const KvGranularity granularity : kKvGranularities) {
-    if (worst(granularity) > kHarmless) continue;
+    const std::size_t g = index(granularity);
     report.recommended = granularity;
-    report.reason = "no layer loses more than " + scientific(worst(granularity)) +
-                    " of K's or V's energy, under the bar of " + scientific(kHarmless) +
-                    "; coarser is more robust to text unlike the calibration data";
-    return;
+    if (report.worst_k[g] <= kTolerated * least(report.worst_k) &&
+        report.worst_v[g] <= kTolerated * least(report.worst_v))
+      break;
   }
-  report.recommended = *std::ranges::min_element(kKvGranularities, {}, worst);
-  report.reason = "every granularity loses more than " + scientific(kHarmless) + " in some layer (this one " +
-                  scientific(worst(report.recommended)) + "); consider int8, which scales each token by itself";
+  const std::size_t g = index(report.recommended);
+  report.reason = "the worst layers lose " + scientific(report.worst_k[g]) + " of K's energy (" +
+                  layer_name(report.worst_k_layer[g]) + ") and " + scientific(report.worst_v[g]) + " of V's (" +
+                  layer_name(report.worst_v_layer[g]) + ")";
+  report.reason += report.recommended == KvGranularity::layer ? "; a finer one loses hardly less and clips more often"
+                                                              : compared(report, KvGranularity::layer);
+  if (std::max(report.worst_k[g], report.worst_v[g]) > kHarmless) {
+    report.reason +=
+        "; that is much (more than " + scientific(kHarmless) + "): rather use int8, which scales each token by itself";
+  }
+}
+
+// Layers by descending error of K under the recommended granularity.
+void sort_worst(KvReport& report) {
+  const std::size_t g = index(report.recommended);
+  for (const KvLayerError& layer : report.layers) report.worst_first.push_back(layer.layer);
+  std::ranges::stable_sort(report.worst_first, std::greater<>(),
+                           [&](int layer) { return report.layers[static_cast<std::size_t>(layer)].k[g]; });
 }
 
 }  // namespace
@@ -163,6 +192,7 @@ KvReport kv_report(const Statistics& statistics, bool symmetric) {
   }
   find_worst(report);
   recommend(report);
+  sort_worst(report);
   return report;
 }
 
@@ -183,6 +213,7 @@ Json to_json(const KvReport& report) {
           {"error", report.measured ? "measured" : "expected"},
           {"granularities", std::move(granularities)},
           {"recommended", kv_granularity_name(report.recommended)},
+          {"worst_k_layers_first", report.worst_first},
           {"reason", report.reason}};
 }
 

@@ -49,8 +49,10 @@ struct KvReport {
   std::vector<KvLayerError> layers;
   double worst_k[3] = {}, worst_v[3] = {};
   int worst_k_layer[3] = {}, worst_v_layer[3] = {};
+  /// The coarsest granularity whose worst layers lose at most twice what they lose under the best one.
   KvGranularity recommended = KvGranularity::channel;
   std::string reason;
+  std::vector<int> worst_first;  // layers by descending error of K under `recommended`
 };
 /// Error(invalid_argument) when the statistics are without K and V.
 KvReport kv_report(const Statistics& statistics, bool symmetric);

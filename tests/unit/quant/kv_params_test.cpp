@@ -138,10 +138,15 @@ TEST(KvReport, NamesTheWorstLayerAndTheGranularity) {
   for (const KvGranularity g : kKvGranularities) EXPECT_EQ(report.worst_k_layer[static_cast<int>(g)], 1);
   EXPECT_GT(report.worst_k[0], 5e-4);
   EXPECT_GT(report.worst_k[0], 1.5 * report.worst_k[1]);
-  EXPECT_NE(report.recommended, KvGranularity::layer);
+  EXPECT_EQ(report.recommended, KvGranularity::channel);
+  EXPECT_EQ(report.worst_first.front(), 1);
+  EXPECT_EQ(report.worst_first.size(), 3u);
+  EXPECT_NE(report.reason.find("(layer 1)"), std::string::npos) << report.reason;
+  EXPECT_NE(report.reason.find("rather use int8"), std::string::npos) << "the outlier's channel: " << report.reason;
   Statistics tame = with_outlier();
   tame.layers.erase(tame.layers.begin() + 1);
   EXPECT_EQ(kv_report(tame, false).recommended, KvGranularity::layer);
+  EXPECT_EQ(kv_report(tame, false).reason.find("rather use int8"), std::string::npos);
   EXPECT_ERROR(ErrorCode::invalid_argument, "no ranges of K and V", kv_report(with_outlier(false), false));
 }
 
