@@ -18,6 +18,9 @@ h1{font-size:1.4rem;margin:.2rem 0;overflow-wrap:anywhere}h2{font-size:1.1rem;ma
 p{margin:.3rem 0;overflow-wrap:anywhere}.soft{color:var(--soft);font-size:.9rem}
 dl{display:grid;grid-template-columns:repeat(auto-fit,minmax(13rem,1fr));gap:.8rem 1.2rem;margin:1rem 0}
 dt{color:var(--soft);font-size:.85rem}dd{margin:0;overflow-wrap:anywhere}
+.figures dd{font-size:1.25rem;font-variant-numeric:tabular-nums}ul{margin:.3rem 0;padding-left:1.2rem}
+li{margin:.2rem 0;overflow-wrap:anywhere}.terms{grid-template-columns:repeat(auto-fit,minmax(18rem,1fr))}
+.terms dt{color:var(--ink);font-weight:600}.terms dd{color:var(--soft);font-size:.9rem}
 .wide{overflow-x:auto}table{border-collapse:collapse;font-size:.85rem;font-variant-numeric:tabular-nums;width:100%}
 th,td{padding:.25rem .6rem;text-align:right;white-space:nowrap;border-bottom:1px solid var(--rule)}
 th{color:var(--soft);font-weight:600}

@@ -1,12 +1,15 @@
-// The page is put together from strings, every name through escape_html(). Linears of a kind (q_proj, down_proj: the
-// last component of their names) share a colour and a shape in both plots, whose marks name the linear when pointed at.
+// The page is put together from strings, every name through escape_html(), in the order of a reader's questions: what
+// it cost, what to do, where it was lost, and what the words mean. Linears of a kind (q_proj, down_proj: the last
+// component of their names) share a colour and a shape in both plots, whose marks name the linear when pointed at.
 #include "quant/report_html.h"
 
 #include <algorithm>
 #include <cmath>
+#include <functional>
 
 #include "base/strings.h"
 #include "quant/html_page.h"
+#include "quant/report_advice.h"
 #include "quant/svg_plot.h"
 
 namespace bittern::quant {
@@ -66,12 +69,99 @@ std::string time_taken(const QuantizeReport& report) {
                                           " layers taken over from a run that was stopped";
 }
 
+std::string with_error(double value, double error) {
+  return format_number(value) + " \u00b1 " + format_number(error, "%.1g");
+}
+
+std::string percent(double value) { return format_number(100 * value, "%.2f") + " %"; }
+
+std::string percentiles(const QualityReport& quality) {
+  std::string text;
+  for (const auto& [percent_of_tokens, kl] : quality.kl_percentiles) {
+    text += (text.empty() ? "" : "; ") + ("under " + format_number(kl, "%.3g") + " for ") +
+            format_number(percent_of_tokens) + " %";
+  }
+  return text;
+}
+
+std::string quality_facts(const QualityReport& quality) {
+  const double ratio = quality.perplexity / quality.reference_perplexity;
+  std::string html = "<dl class=\"figures\">\n";
+  html += page_fact("Perplexity, original \u2192 quantized",
+                    arrow(format_number(quality.reference_perplexity), format_number(quality.perplexity)) + " (" +
+                        format_number(100 * (ratio - 1), "%+.2f") + " %)");
+  html += page_fact("KL divergence, mean per token", with_error(quality.kl, quality.kl_error));
+  html += page_fact("Same most likely next token",
+                    percent(quality.same_top) + " \u00b1 " + format_number(100 * quality.same_top_error, "%.2f"));
+  html += "</dl>\n<dl>\n";
+  html += page_fact("KL divergence of single tokens",
+                    percentiles(quality) + "; largest " + format_number(quality.kl_max, "%.3g"));
+  html +=
+      page_fact("Measured on", quality.name + ": " + std::to_string(quality.tokens) + " tokens scored, in " +
+                                   std::to_string(quality.windows) + " windows of " + std::to_string(quality.context));
+  html += page_fact("SHA-256 of the text", quality.sha256.substr(0, 16) + "\u2026");
+  return html + "</dl>\n";
+}
+
+std::string cost_section(const QuantizeReport& report) {
+  const QuantizePlan& plan = report.plan;
+  std::string html = "<section><h2>What it cost</h2>\n<p>";
+  html += escape_html(arrow(bytes(plan.source_bytes), bytes(plan.output_bytes)) + " on disk, " +
+                      format_number(plan.bits_per_parameter(), "%.2f") + " bits per parameter. ");
+  if (!report.quality) {
+    const std::string reason = report.quality_absent.empty() ? "no text was given" : report.quality_absent;
+    return html + "What that does to answers was not measured: " + escape_html(reason) + ".</p></section>\n";
+  }
+  html +=
+      "Both models read the same text; 0 % more perplexity, a KL divergence of 0 and 100 % the same token would "
+      "mean that nothing was lost.</p>\n";
+  return html + quality_facts(*report.quality) + "</section>\n";
+}
+
+std::string advice_section(const QuantizeReport& report) {
+  const std::vector<std::string> list = advice(report);
+  if (list.empty()) return "";
+  std::string html = "<section><h2>What to do with it</h2>\n<ul>\n";
+  for (const std::string& text : list) html += "<li>" + escape_html(text) + "</li>\n";
+  return html + "</ul></section>\n";
+}
+
+// A term and what it means, for a reader who has this page alone.
+constexpr std::string_view kTerms[][2] = {
+    {"Perplexity",
+     "How many tokens the model hesitates between on average, when it predicts the next one of the text. "
+     "Lower is better; it depends on the text, so compare it on the same text alone."},
+    {"KL divergence",
+     "How far the quantized model's probabilities of the next token are from the original's, in nats "
+     "(natural logarithm). 0: the same. It also sees changes that cancel out in perplexity."},
+    {"\u00b1", "Standard error: how much the figure would vary with other text of the same kind and length."},
+    {"Linear",
+     "One matrix of weights of a layer, such as q_proj. They hold nearly all parameters and are what was "
+     "quantized."},
+    {"NMSE",
+     "Normalized squared error: the squared differences of the weights over the squared weights. One bit "
+     "less makes it about 4 times as large."},
+    {"Cosine", "Of the angle between the weights before and after; 1: the same direction."},
+    {"Max error", "Largest difference of a single weight."},
+    {"Loss",
+     "Squared error of the linear's outputs over the squared outputs, on the search tokens of the calibration "
+     "data: rounded to nearest \u2192 as written. It counts what the weights are multiplied with, NMSE does not."},
+    {"Bits per weight", "Stored bits over weights, scales and zero points included."},
+    {"Group", "Neighbouring weights of a row that share one scale."},
+};
+
+std::string terms_section() {
+  std::string html = "<section><h2>Terms</h2>\n<dl class=\"terms\">\n";
+  for (const auto& [term, meaning] : kTerms) html += page_fact(term, meaning);
+  return html + "</dl></section>\n";
+}
+
 std::string facts(const QuantizeReport& report, std::uint64_t peak_resident_bytes) {
   const QuantizePlan& plan = report.plan;
-  std::string html = "<dl>\n";
+  std::string html = "<section><h2>What was done</h2>\n<dl>\n";
   html += page_fact("Scheme", plan.scheme + ", " + group(plan));
   html += page_fact("Algorithm", plan.algorithm);
-  html += page_fact("Size", arrow(bytes(plan.source_bytes), bytes(plan.output_bytes)));
+  html += page_fact("Tensors on disk", arrow(bytes(plan.source_bytes), bytes(plan.output_bytes)));
   html += page_fact("Bits per quantized weight", format_number(plan.bits_per_weight(), "%.2f"));
   html += page_fact("Bits per parameter, all tensors", format_number(plan.bits_per_parameter(), "%.2f"));
   html +=
@@ -82,7 +172,7 @@ std::string facts(const QuantizeReport& report, std::uint64_t peak_resident_byte
   html += page_fact("Time", time_taken(report));
   html += page_fact("Peak memory", human_bytes(peak_resident_bytes));
   if (!plan.kept.empty()) html += page_fact("Kept as they are", join(plan.kept, ", "));
-  return html + "</dl>\n";
+  return html + "</dl></section>\n";
 }
 
 // Linear from 0 unless small values would then lie on the axis.
@@ -107,9 +197,10 @@ std::string nmse_section(const QuantizeReport& report) {
                           .style = style(all, linear),
                           .title = linear.name + ": NMSE " + format_number(linear.nmse)});
   }
-  return "<section><h2>NMSE by layer</h2>\n<p class=\"soft\">Squared error of the weights over their squares; " +
-         std::string(plot.log ? "logarithmic axis." : "lower is better.") + "</p>\n" + page_figure(plot, all) +
-         "</section>\n";
+  return "<section><h2>Error of the weights, by layer</h2>\n<p class=\"soft\">NMSE (no unit, lower is better), " +
+         std::string(plot.log ? "logarithmic" : "linear") +
+         " axis; a kind of linear is a colour and a shape. Point at a mark for its name.</p>\n" +
+         page_figure(plot, all) + "</section>\n";
 }
 
 Plot loss_plot(const QuantizeReport& report, const std::vector<std::string>& kinds) {
@@ -131,12 +222,12 @@ Plot loss_plot(const QuantizeReport& report, const std::vector<std::string>& kin
 std::string loss_section(const QuantizeReport& report) {
   const std::vector<std::string> all = kinds(report);
   const Plot plot = loss_plot(report, all);
-  std::string html = "<section><h2>Loss before and after</h2>\n<p class=\"soft\">";
+  std::string html = "<section><h2>Error of the outputs, before and after</h2>\n<p class=\"soft\">";
   if (plot.marks.empty()) return html + "Not measured: that takes an algorithm with calibration data.</p></section>\n";
   const auto lower = std::count_if(plot.marks.begin(), plot.marks.end(), [](auto& m) { return m.value < m.before; });
   html +=
-      "Relative squared error of outputs on the search tokens: hollow as rounded to nearest, filled as written; "
-      "logarithmic axis. Lower afterwards in " +
+      "Loss (no unit, lower is better), logarithmic axis: hollow as rounded to nearest, filled as written. Lower "
+      "afterwards in " +
       std::to_string(lower) + " of " + std::to_string(plot.marks.size()) + " linears.</p>\n";
   return html + page_figure(plot, all) + "</section>\n";
 }
@@ -150,11 +241,16 @@ std::string row(const LinearReport& linear, bool worst) {
 }
 
 std::string table_section(const QuantizeReport& report) {
-  std::string html = "<section><h2>Linears</h2>\n<p class=\"soft\">In the order of the model";
-  if (!report.worst.empty()) html += "; " + escape_html(report.worst) + " has the largest NMSE";
-  html += ".</p>\n<div class=\"wide\"><table>\n" +
-          table_head({"linear", "shape", "size", "NMSE", "cosine", "max error", "loss", "notes"}) + "<tbody>\n";
-  for (const LinearReport& linear : report.linears) html += row(linear, linear.name == report.worst);
+  std::vector<const LinearReport*> worst_first;
+  for (const LinearReport& linear : report.linears) worst_first.push_back(&linear);
+  // Infinite errors first, those that are no number last: an order that sorting can rely on.
+  std::ranges::stable_sort(worst_first, std::greater<>(),
+                           [](const LinearReport* linear) { return std::isnan(linear->nmse) ? -1 : linear->nmse; });
+  std::string html =
+      "<section><h2>Linears, largest NMSE first</h2>\n<div class=\"wide\"><table>\n" +
+      table_head({"linear", "outputs \u00d7 inputs", "size", "NMSE", "cosine", "max error", "loss", "notes"}) +
+      "<tbody>\n";
+  for (const LinearReport* linear : worst_first) html += row(*linear, linear->name == report.worst);
   return html + "</tbody>\n</table></div></section>\n";
 }
 
@@ -165,8 +261,8 @@ std::string to_html(const QuantizeReport& report, std::uint64_t peak_resident_by
   std::string html = page_head(plan.source + ", " + plan.scheme + " by " + plan.algorithm);
   html += "<body>\n<h1>" + escape_html(plan.source) + "</h1>\n<p>" + escape_html(plan.architecture) + ", " +
           std::to_string(plan.layers) + " layers, written to " + escape_html(plan.output.string()) + "</p>\n";
-  html += facts(report, peak_resident_bytes);
-  html += nmse_section(report) + loss_section(report) + table_section(report);
+  html += cost_section(report) + advice_section(report) + facts(report, peak_resident_bytes);
+  html += nmse_section(report) + loss_section(report) + table_section(report) + terms_section();
   return html + "</body>\n</html>\n";
 }
 

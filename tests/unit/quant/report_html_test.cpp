@@ -8,6 +8,7 @@
 #include <regex>
 #include <set>
 
+#include "quant/report_advice.h"
 #include "quant/svg_plot.h"
 
 namespace bittern::quant {
@@ -38,6 +39,17 @@ QuantizeReport make_report(int layers, bool losses) {
   }
   if (!report.linears.empty()) report.worst = report.linears.back().name;
   return report;
+}
+
+QualityReport make_quality() {
+  QualityReport quality;
+  quality.name = "held.txt", quality.sha256 = "0123456789abcdef0123";
+  quality.context = 512, quality.windows = 4, quality.tokens = 1020;
+  quality.reference_perplexity = 8, quality.perplexity = 8.4;
+  quality.kl = 0.0125, quality.kl_error = 0.0021, quality.kl_max = 1.75;
+  quality.kl_percentiles = {{50, 0.001}, {99.9, 0.75}};
+  quality.same_top = 0.9625, quality.same_top_error = 0.006;
+  return quality;
 }
 
 // Every start tag closed in order, attributes quoted, no bare '<' or '&'. Says what is wrong, or "".
@@ -97,6 +109,68 @@ TEST(ReportHtml, HoldsTheFactsAndEveryLinear) {
   }
 }
 
+TEST(ReportHtml, TellsWhatWasLostOnWhichTextAndWhatTheWordsMean) {
+  QuantizeReport report = make_report(3, true);
+  report.quality = make_quality();
+  const std::string html = to_html(report, 1);
+  EXPECT_EQ(malformed(html), "");
+  for (const char* text : {"8 \u2192 8.4 (+5.00 %)", "0.0125 \u00b1 0.002", "96.25 % \u00b1 0.60",
+                           "under 0.001 for 50 %; under 0.75 for 99.9 %; largest 1.75",
+                           "held.txt: 1020 tokens scored, in 4 windows of 512", "0123456789abcdef\u2026"}) {
+    EXPECT_NE(html.find(text), std::string::npos) << text;
+  }
+  for (const char* term : {"Perplexity", "KL divergence", "NMSE", "Cosine", "Loss"}) {
+    EXPECT_NE(html.find("<dt>" + std::string(term) + "</dt>"), std::string::npos) << term;
+  }
+}
+
+TEST(ReportHtml, SaysWhyQualityWasNotMeasuredAndHowToMeasureIt) {
+  QuantizeReport report = make_report(3, false);
+  report.plan.output = "out/tiny-w4";
+  report.quality_absent = "the model has no tokenizer";
+  const std::string html = to_html(report, 1);
+  EXPECT_NE(html.find("was not measured: the model has no tokenizer."), std::string::npos);
+  EXPECT_NE(html.find("bittern eval kl out/tiny-w4 --reference models/tiny --data FILE"), std::string::npos);
+}
+
+TEST(ReportHtml, ListsTheWorstLinearFirst) {
+  QuantizeReport report = make_report(4, false);
+  report.linears[5].nmse = std::numeric_limits<double>::infinity();
+  report.linears[0].nmse = std::nan("");
+  const std::string html = to_html(report, 1);
+  const auto place = [&](std::size_t i) { return html.find("<td>" + report.linears[i].name + "</td>"); };
+  EXPECT_LT(place(5), place(7));
+  EXPECT_LT(place(7), place(2));
+  EXPECT_LT(place(2), place(0));
+}
+
+TEST(ReportAdvice, NamesLinearsThatStandOutAndWhatKeepingThemTakes) {
+  QuantizeReport report = make_report(2, true);
+  report.nmse = 0.001;
+  report.plan.group_size = 128;
+  report.linears[3].nmse = 0.01;
+  report.linears[3].source_bytes = 3 << 20, report.linears[3].output_bytes = 1 << 20;
+  const std::vector<std::string> list = advice(report);
+  ASSERT_EQ(list.size(), 3u);
+  EXPECT_EQ(list[0].rfind("1 linear loses more than 3 times", 0), 0u) << list[0];
+  EXPECT_NE(list[0].find("--skip model.layers.1.mlp.down_proj"), std::string::npos) << list[0];
+  EXPECT_NE(list[0].find("2.00 MiB more"), std::string::npos) << list[0];
+  EXPECT_NE(list[1].find("--group-size"), std::string::npos);
+}
+
+TEST(ReportAdvice, IsNotGivenWhereItDoesNotApply) {
+  QuantizeReport report = make_report(2, true);
+  report.nmse = 1;
+  report.plan.group_size = 32;
+  ASSERT_EQ(advice(report).size(), 1u);  // to measure it
+  report.plan.algorithm = "rtn";
+  ASSERT_EQ(advice(report).size(), 2u);
+  EXPECT_NE(advice(report)[0].find("--algorithm gptq"), std::string::npos);
+  report.linears[0].loss_after = 0.03;
+  EXPECT_NE(advice(report)[1].find("1 of 4 linears"), std::string::npos);
+  EXPECT_TRUE(advice(QuantizeReport{}).empty());
+}
+
 TEST(ReportHtml, LossesThatWereNotMeasuredAreSaidToBeMissing) {
   const std::string html = to_html(make_report(3, false), 1);
   EXPECT_EQ(malformed(html), "");
@@ -115,12 +189,18 @@ TEST(ReportHtml, HostileNamesAreText) {
   plan.kept = {kHostile};
   for (LinearReport& linear : report.linears) linear.name = linear.notes = kHostile;
   report.worst = kHostile;
+  report.quality = make_quality();
+  report.quality->name = report.quality->sha256 = kHostile;
   const std::string html = to_html(report, 1);
   EXPECT_EQ(malformed(html), "");
   EXPECT_EQ(html.find("<script"), std::string::npos);
   EXPECT_EQ(html.find('\x01'), std::string::npos);
   EXPECT_EQ(html.find('\xff'), std::string::npos);
   EXPECT_NE(html.find("&lt;script src=&quot;http://evil/x.js&quot;&gt;alert(&#39;1&#39;)"), std::string::npos);
+  report.quality.reset();
+  report.quality_absent = kHostile;
+  EXPECT_EQ(malformed(to_html(report, 1)), "");
+  EXPECT_EQ(to_html(report, 1).find("<script"), std::string::npos);
 }
 
 TEST(ReportHtml, ReferencesNothingOutside) {
