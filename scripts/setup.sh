@@ -15,6 +15,7 @@ PACKAGES=(
   libspdlog-dev
   libfmt-dev
   libedit-dev
+  libinih-dev
 )
 BRIDGE=src/text/bridge                      # the Rust crate
 REQUIREMENTS=tests/e2e/requirements.txt     # the client tests

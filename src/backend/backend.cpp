@@ -24,6 +24,10 @@ void Backend::add_rms_norm(Tensor out, Tensor residual, Tensor x, const DeviceBu
   rms_norm(out, residual, weight, eps);
 }
 
+std::optional<SavedPacking> Backend::save_packing(const PackedWeight&) const { return std::nullopt; }
+
+std::unique_ptr<PackedWeight> Backend::adopt_packing(const SavedPacking&, bool) { return nullptr; }
+
 KvFormat parse_kv_format(std::string_view name, const Backend& backend) {
   if (name == "auto") return backend.name() == "ref" ? KvFormat::f32 : KvFormat::bf16;
   for (const KvFormat format :

@@ -10,12 +10,14 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
 #include <vector>
 
 #include "backend/kv_params.h"
+#include "tensor/saved_packing.h"
 #include "tensor/tensor.h"
 #include "tensor/weight.h"
 
@@ -63,6 +65,8 @@ class PackedWeight {
   std::int64_t in() const { return in_; }
   /// Bytes resident for this weight.
   virtual std::int64_t bytes() const = 0;
+  /// Whether those bytes are a mapped file, which processes share and the kernel may drop, and not memory of its own.
+  virtual bool mapped() const { return false; }
 
  private:
   Format format_;
@@ -146,6 +150,17 @@ class Backend {
   /// A vector (norm weight, bias) as f32 on the device, `offset` added to every element (Gemma's 1 + w).
   virtual std::unique_ptr<DeviceBuffer> prepare_vector(const Weight& weight, float offset) = 0;
 
+  // --- saved packings ---
+  /// The layout this backend packs in, when it can save packings; otherwise its name is empty.
+  virtual PackingLayout packing_layout() const { return {}; }
+  /// The packing as bytes, valid while `weight` lives; nullopt for a weight whose codes the packing does not hold (it
+  /// was decoded), which must be saved in canonical form.
+  virtual std::optional<SavedPacking> save_packing(const PackedWeight& weight) const;
+  /// A weight over the saved bytes, which are not copied; `keep` is held. `for_linear`: it will be used by linear, not
+  /// by embed alone. Error(invalid_checkpoint) when the parts do not fit each other; null when the packing is of another
+  /// layout or of no use here, and must be unpacked and prepared anew.
+  virtual std::unique_ptr<PackedWeight> adopt_packing(const SavedPacking& saved, bool for_linear);
+
   // --- KV cache ---
   /// True when the pool can store this spec (any head_dim is expected to work).
   virtual bool supports(const KvSpec& spec) const = 0;
@@ -197,6 +212,15 @@ struct BackendOptions {
 /// The format `--kv-cache` names: f32, f16, bf16, int8, int4, int8-static, or auto: bf16, and f32 on ref, which is the
 /// oracle. Error(invalid_argument) lists them for another name.
 KvFormat parse_kv_format(std::string_view name, const Backend& backend);
+
+/// The canonical weight in a saved packing: equal, code by code and scale by scale, to what prepare() was given.
+/// Error(unsupported) names a layout that no backend of this build has; Error(invalid_checkpoint) as adopt_packing().
+Weight unpack(const SavedPacking& saved, std::string name);
+/// The layout of a CPU level ("avx512"), whether this machine has it or not; empty: of the best level here.
+/// Error(invalid_argument) lists the levels.
+PackingLayout cpu_packing_layout(const std::string& level);
+/// The name of the best CPU level of this machine.
+std::string best_cpu_level();
 
 /// "ref", "cpu" or "cuda". Error(unsupported) names what is available when the backend is absent or the ISA is not
 /// there; Error(invalid_argument) lists the names for an unknown one.

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <charconv>
+#include <chrono>
 #include <fstream>
 #include <sstream>
 #include <thread>
@@ -13,6 +14,9 @@
 
 namespace bittern {
 namespace {
+
+// Set before main() runs, some milliseconds after the process was made.
+const auto kProcessStart = std::chrono::steady_clock::now();
 
 // The whole of a small file, or "" when it cannot be read (then the fact is simply not known).
 std::string slurp(const std::string& path) {
@@ -142,6 +146,16 @@ MemoryInfo memory_info() {
 
 uint64_t resident_bytes() { return detail::kib_field(slurp("/proc/self/status"), "VmRSS"); }
 uint64_t peak_resident_bytes() { return detail::kib_field(slurp("/proc/self/status"), "VmHWM"); }
+
+ResidentParts resident_parts() {
+  const std::string status = slurp("/proc/self/status");
+  return {detail::kib_field(status, "RssAnon"),
+          detail::kib_field(status, "RssFile") + detail::kib_field(status, "RssShmem")};
+}
+
+double process_seconds() {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now() - kProcessStart).count();
+}
 
 namespace detail {
 

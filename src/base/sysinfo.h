@@ -46,6 +46,15 @@ MemoryInfo memory_info();
 uint64_t resident_bytes();
 uint64_t peak_resident_bytes();
 
+/// What is resident, by kind: memory of the process's own, and pages of mapped files, which processes share.
+struct ResidentParts {
+  uint64_t own = 0;
+  uint64_t mapped = 0;
+};
+ResidentParts resident_parts();
+/// Seconds since this program began to run.
+double process_seconds();
+
 namespace detail {
 // The parsing parts, on their own so that tests can feed them the files of other machines.
 /// Whole cores of a cgroup v2 "cpu.max" ("150000 100000" -> 2); 0 when unlimited ("max 100000") or malformed.

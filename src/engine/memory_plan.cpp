@@ -29,6 +29,11 @@ void check_at_least(std::string_view field, std::int64_t value, std::int64_t lea
 
 void check_options(const EngineOptions& o) {
   check_at_least("kv_cache_bytes", o.kv_cache_bytes, 0);
+  check_at_least("kv_cache_blocks", o.kv_cache_blocks, 0);
+  if (!(o.kv_cache_share > 0 && o.kv_cache_share <= 1)) {
+    refuse(fmt::format("kv_cache_share is {}, but is a part of the free memory: above 0, at most 1", o.kv_cache_share),
+           {});
+  }
   check_at_least("block_tokens", o.block_tokens, 1);
   check_at_least("context", o.context, 0);
   check_at_least("max_sequences", o.max_sequences, 1);
@@ -58,9 +63,18 @@ std::int64_t wanted_context(const ModelConfig& config, const EngineOptions& opti
 
 std::int64_t block_count(const EngineOptions& options, const MemoryPlan& plan, int block_tokens,
                          std::int64_t available) {
+  if (options.kv_cache_blocks > 0) return options.kv_cache_blocks;
   if (options.kv_cache_bytes > 0) return options.kv_cache_bytes / plan.kv_block;
   const std::int64_t useful = options.max_sequences * divide_up(plan.context, block_tokens);
-  return std::min(useful, std::max<std::int64_t>(available - plan.arena, 0) / 2 / plan.kv_block);
+  const auto room = static_cast<double>(std::max<std::int64_t>(available - plan.arena, 0)) * options.kv_cache_share;
+  return std::min(useful, static_cast<std::int64_t>(room) / plan.kv_block);
+}
+
+std::string what_is_there(const EngineOptions& options, const MemoryPlan& plan) {
+  if (options.kv_cache_blocks > 0) return fmt::format("kv_cache_blocks is {}", options.kv_cache_blocks);
+  if (options.kv_cache_bytes > 0) return fmt::format("kv_cache_bytes is {}", mebibytes(options.kv_cache_bytes));
+  return fmt::format("{:g} % of the free memory hold {} of it", options.kv_cache_share * 100,
+                     mebibytes(plan.kv_total()));
 }
 
 // The context a pool of `blocks` blocks can serve, or an error that says what would fit.
@@ -69,12 +83,9 @@ std::int64_t fitting_context(const EngineOptions& options, const MemoryPlan& pla
   if (plan.context <= capacity) return plan.context;
   if (options.context == 0 && capacity >= 2) return capacity;
   const std::int64_t needed = divide_up(plan.context, block_tokens) * plan.kv_block;
-  const std::string given = options.kv_cache_bytes > 0
-                                ? fmt::format("kv_cache_bytes is {}", mebibytes(options.kv_cache_bytes))
-                                : fmt::format("half of the free memory holds {} of it", mebibytes(plan.kv_total()));
   throw Error(ErrorCode::out_of_memory,
               fmt::format("a context of {} tokens needs {} of {} KV cache, but {}", plan.context, mebibytes(needed),
-                          plan.kv_format, given),
+                          plan.kv_format, what_is_there(options, plan)),
               capacity >= 2 ? fmt::format("a context of {} fits; int8 or int4 for kv_cache holds more", capacity)
                             : fmt::format("one block of {} tokens needs {}", block_tokens, mebibytes(plan.kv_block)));
 }
@@ -97,6 +108,8 @@ ResolvedOptions resolve_options(Model& model, Backend& backend, const EngineOpti
 
   MemoryPlan& plan = result.plan;
   plan.weights = weight_bytes(model);
+  // Pages of a mapped file count as free until they are read, and as free again after that; they are needed all along.
+  available -= mapped_weight_bytes(model);
   plan.kv_block = backend.kv_block_bytes(result.kv);
   plan.kv_format = kv_format_name(result.kv.format);
   plan.arena = Runner::plan_arena(model, backend, result.kv, result.limits);

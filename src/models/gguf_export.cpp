@@ -296,6 +296,7 @@ GgufExportReport export_gguf(const std::shared_ptr<const ModelFiles>& files, con
     report.bytes += spec.bytes();
   }
 
+  if (options.dry_run) return report;
   GgufWriter writer(path, make_metadata(*files, config, architecture, options.type), std::move(specs));
   for (const auto& [name, values] : rope) writer.append(name, std::as_bytes(std::span(values)));
   TensorWriter tensors(config, architecture, writer,

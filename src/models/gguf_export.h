@@ -21,6 +21,7 @@ struct GgufExportOptions {
   int threads = 0;  // 0: the cores this process may use
   /// Called with values encoded so far and in all. May be null.
   std::function<void(std::int64_t done, std::int64_t total)> progress;
+  bool dry_run = false;  // check and report, write nothing
 };
 
 struct GgufExportReport {

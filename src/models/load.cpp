@@ -98,11 +98,22 @@ namespace {
 
 class ByteCounter final : public nn::Visitor {
  public:
-  void linear(const std::string&, nn::Linear& linear) override { bytes += linear.bytes(); }
+  void linear(const std::string&, nn::Linear& linear) override {
+    bytes += linear.bytes();
+    add_mapped(linear.packed());
+  }
   void norm(const std::string&, nn::RmsNorm& norm) override { bytes += norm.bytes(); }
-  void embedding(const std::string&, nn::Embedding& embedding) override { bytes += embedding.bytes(); }
+  void embedding(const std::string&, nn::Embedding& embedding) override {
+    bytes += embedding.bytes();
+    add_mapped(embedding.packed());
+  }
 
-  std::int64_t bytes = 0;
+  std::int64_t bytes = 0, mapped = 0;
+
+ private:
+  void add_mapped(const PackedWeight* weight) {
+    if (weight != nullptr && weight->mapped()) mapped += weight->bytes();
+  }
 };
 
 }  // namespace
@@ -111,6 +122,12 @@ std::int64_t weight_bytes(Model& model) {
   ByteCounter counter;
   model.visit(counter);
   return counter.bytes;
+}
+
+std::int64_t mapped_weight_bytes(Model& model) {
+  ByteCounter counter;
+  model.visit(counter);
+  return counter.mapped;
 }
 
 }  // namespace bittern

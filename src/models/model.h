@@ -50,6 +50,8 @@ class Model {
 struct LoadOptions {
   /// Called after each loaded leaf with the bytes read so far and in all, for a progress bar. May be null.
   std::function<void(std::int64_t done, std::int64_t total)> progress;
+  /// Called with a sentence for the user, once, when packed weights must be packed anew. Null: it is logged.
+  std::function<void(const std::string& message)> notice;
 };
 
 /// Reads config.json, builds the architecture, loads and packs every weight, and refuses missing or unused keys by
@@ -59,6 +61,8 @@ std::unique_ptr<Model> load_model(const std::shared_ptr<const ModelFiles>& files
 
 /// Bytes resident for all packed parameters of a loaded model.
 std::int64_t weight_bytes(Model& model);
+/// Those of them that are mapped from a workspace's file.
+std::int64_t mapped_weight_bytes(Model& model);
 
 /// Reads config.json and, when present, generation_config.json.
 ModelConfig load_config(const ModelFiles& files);

@@ -24,16 +24,20 @@ class WeightLoader final : public nn::Visitor {
   const std::set<std::string>& used() const { return used_; }
 
  private:
+  std::unique_ptr<PackedWeight> adopt(const std::string& name, std::int64_t out, std::int64_t in, bool for_linear,
+                                      std::vector<std::string>& used);
   Weight vector(const std::string& key, std::int64_t width) const;
   std::unique_ptr<DeviceBuffer> bind_bias(const std::string& key, const nn::Linear& linear,
                                           std::vector<std::string>& used);
-  void finish(const std::vector<std::string>& keys, const Weight& weight);
+  void tell_of_repacking(const PackingLayout& layout);
+  void finish(const std::vector<std::string>& keys, std::int64_t bytes);
 
   const Checkpoint& checkpoint_;
   Backend& backend_;
   const LoadOptions& options_;
   std::set<std::string> used_;
   std::int64_t done_ = 0, total_ = 0;
+  bool told_of_repacking_ = false;
 };
 
 /// Gives back the weights of every leaf it visits.

@@ -75,6 +75,7 @@ class Embedding {
   void bind(std::unique_ptr<PackedWeight> table) { table_ = std::move(table); }
   std::int64_t bytes() const { return table_ ? table_->bytes() : 0; }
   const PackedWeight& table() const { return *table_; }
+  const PackedWeight* packed() const { return table_.get(); }
 
   /// A fresh (tokens, width) activation of the batch's tokens, times `scale`.
   Tensor forward(Ctx& ctx, float scale) const;

@@ -15,8 +15,10 @@
 #include "tensor/gguf_model.h"
 #include "tensor/gptq_checkpoint.h"
 #include "tensor/header_json.h"
+#include "tensor/lmdeploy_workspace.h"
 #include "tensor/quote_name.h"
 #include "tensor/safetensors.h"
+#include "tensor/workspace.h"
 
 namespace bittern {
 namespace {
@@ -224,9 +226,19 @@ Weight Checkpoint::table(std::string_view module, std::vector<std::string>& used
   return dense(used.back());
 }
 
+std::optional<SavedPacking> Checkpoint::packing(std::string_view, std::vector<std::string>&) const {
+  return std::nullopt;
+}
+
 std::unique_ptr<Checkpoint> open_checkpoint(const std::shared_ptr<const ModelFiles>& files,
                                             const Json& quantization_config) {
   if (auto gguf = std::dynamic_pointer_cast<const GgufModelFiles>(files)) return open_gguf_checkpoint(std::move(gguf));
+  if (auto workspace = std::dynamic_pointer_cast<const WorkspaceFiles>(files)) {
+    return open_workspace_checkpoint(std::move(workspace));
+  }
+  if (auto lmdeploy = std::dynamic_pointer_cast<const LmdeployFiles>(files)) {
+    return open_lmdeploy_checkpoint(std::move(lmdeploy));
+  }
   if (quantization_config.is_null()) return std::make_unique<DenseCheckpoint>(read_files(*files));
   const std::string method = quant_method(quantization_config);
   const Opener* opener = find_opener(method);

@@ -9,6 +9,7 @@
 #include <unordered_map>
 
 #include "base/strings.h"
+#include "tensor/gguf_pre.h"
 #include "tensor/quote_name.h"
 
 namespace bittern {
@@ -19,71 +20,6 @@ constexpr std::size_t kMaxVocab = 1 << 24;
 
 [[noreturn]] void damaged(const GgufMetadata& metadata, const std::string& reason) {
   throw Error(ErrorCode::invalid_checkpoint, metadata.path() + ": " + reason);
-}
-
-// --- how texts are cut (byte-level BPE) ---
-
-Json byte_level(bool with_gpt2_regex) {
-  return {{"type", "ByteLevel"}, {"add_prefix_space", false}, {"trim_offsets", true}, {"use_regex", with_gpt2_regex}};
-}
-
-Json by_regex(const char* regex) {
-  const Json split = {{"type", "Split"}, {"pattern", {{"Regex", regex}}}, {"behavior", "Isolated"}, {"invert", false}};
-  return {{"type", "Sequence"}, {"pretokenizers", {split, byte_level(false)}}};
-}
-
-Json single_digits() {
-  const Json digits = {{"type", "Digits"}, {"individual_digits", true}};
-  return {{"type", "Sequence"}, {"pretokenizers", {digits, byte_level(true)}}};
-}
-
-// The regexes are those of the models' own tokenizer.json.
-constexpr const char* kLlama3 =
-    R"((?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+)";
-constexpr const char* kQwen2 =
-    R"((?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+)";
-
-struct PreRow {
-  std::string_view name;
-  Json (*pre_tokenizer)();
-  bool ignore_merges;  // a word that is a token is taken whole
-  bool nfc;            // texts are composed first
-  bool add_bos;        // where the file does not say
-};
-
-// The first row of equal ones is what a file is written with.
-constexpr std::array kPre = {
-    PreRow{"llama-bpe", [] { return by_regex(kLlama3); }, true, false, true},
-    PreRow{"llama3", [] { return by_regex(kLlama3); }, true, false, true},
-    PreRow{"llama-v3", [] { return by_regex(kLlama3); }, true, false, true},
-    PreRow{"qwen2", [] { return by_regex(kQwen2); }, false, true, false},
-    PreRow{"deepseek-r1-qwen", [] { return by_regex(kQwen2); }, false, true, false},
-    PreRow{"gpt-2", [] { return byte_level(true); }, false, false, false},
-    PreRow{"smollm", single_digits, false, false, false},
-    PreRow{"starcoder", single_digits, false, false, false},
-    PreRow{"refact", single_digits, false, false, false},
-    PreRow{"command-r", single_digits, false, false, true},
-};
-
-const PreRow& pre_row(const GgufMetadata& metadata) {
-  const std::string name(metadata.text("tokenizer.ggml.pre").value_or(""));
-  const auto found = std::find_if(kPre.begin(), kPre.end(), [&](const PreRow& row) { return row.name == name; });
-  if (found != kPre.end()) return *found;
-  const std::vector<std::string> known = gguf_pre_names();
-  throw Error(ErrorCode::unsupported,
-              metadata.path() + ": " +
-                  (name.empty() ? std::string("has no tokenizer.ggml.pre, which says how texts are cut")
-                                : "tokenizer.ggml.pre is " + quote_name(name) + ", which Bittern does not know"),
-              "known: " + join(known, ", ") + "; or run the original checkpoint with its tokenizer.json");
-}
-
-// What differs between exports of the same rule without changing ids.
-Json without_offsets(Json value) {
-  if (value.is_object()) value.erase("trim_offsets");
-  for (Json& part : value) {
-    if (part.is_structured()) part = without_offsets(part);
-  }
-  return value;
 }
 
 // --- the vocabulary ---
@@ -217,7 +153,7 @@ Json sentencepiece_json(const GgufMetadata& metadata, const Vocabulary& vocabula
 // --- byte-level BPE ---
 
 Json byte_level_json(const GgufMetadata& metadata, const Vocabulary& vocabulary) {
-  const PreRow& row = pre_row(metadata);
+  const GgufPre& row = gguf_pre(metadata);
   Json merges = Json::array();
   for (const std::string_view merge : metadata.texts("tokenizer.ggml.merges")) {
     // A token may begin with a space only where it is not byte-level, so the first space after it separates.
@@ -229,10 +165,9 @@ Json byte_level_json(const GgufMetadata& metadata, const Vocabulary& vocabulary)
   }
   Json model = bpe_json(vocabulary, std::move(merges));
   model["ignore_merges"] = row.ignore_merges;
-  Json decoder = byte_level(true);
   return {{"normalizer", row.nfc ? Json{{"type", "NFC"}} : Json(nullptr)},
           {"pre_tokenizer", row.pre_tokenizer()},
-          {"decoder", std::move(decoder)},
+          {"decoder", gguf_byte_level(true)},
           {"model", std::move(model)}};
 }
 
@@ -297,30 +232,11 @@ Json gguf_tokenizer_config(const GgufMetadata& metadata) {
                                   {"tokenizer.ggml.unknown_token_id", "unk_token"}}) {
     if (const auto token = token_of(metadata, vocabulary, key)) config[name] = *token;
   }
-  const bool default_bos = sentencepiece || pre_row(metadata).add_bos;
+  const bool default_bos = sentencepiece || gguf_pre(metadata).add_bos;
   config["add_bos_token"] = metadata.flag("tokenizer.ggml.add_bos_token").value_or(default_bos);
   config["add_eos_token"] = metadata.flag("tokenizer.ggml.add_eos_token").value_or(false);
   if (const auto chat_template = metadata.text("tokenizer.chat_template")) config["chat_template"] = *chat_template;
   return config;
-}
-
-std::optional<std::string> gguf_pre_name(const Json& tokenizer_json) {
-  const Json pre = without_offsets(tokenizer_json.value("pre_tokenizer", Json()));
-  const Json normalizer = tokenizer_json.value("normalizer", Json());
-  const bool ignore_merges = tokenizer_json.value("model", Json::object()).value("ignore_merges", false);
-  for (const PreRow& row : kPre) {
-    const bool same_normalizer = row.nfc ? normalizer == Json{{"type", "NFC"}} : normalizer.is_null();
-    if (same_normalizer && row.ignore_merges == ignore_merges && without_offsets(row.pre_tokenizer()) == pre) {
-      return std::string(row.name);
-    }
-  }
-  return std::nullopt;
-}
-
-std::vector<std::string> gguf_pre_names() {
-  std::vector<std::string> names;
-  for (const PreRow& row : kPre) names.emplace_back(row.name);
-  return names;
 }
 
 }  // namespace bittern

@@ -1,9 +1,8 @@
 // The tokenizer of a GGUF file as tokenizer.json and tokenizer_config.json: SentencePiece BPE with scores
-// (tokenizer.ggml.model "llama") and byte-level BPE with merges ("gpt2"). How texts are cut before merging is known by
-// tokenizer.ggml.pre from one table; names outside it are refused.
+// (tokenizer.ggml.model "llama") and byte-level BPE with merges ("gpt2"). How texts are cut before merging is
+// gguf_pre.h.
 #pragma once
 
-#include <optional>
 #include <string>
 #include <vector>
 
@@ -28,10 +27,6 @@ Json gguf_tokenizer_json(const GgufMetadata& metadata);
 /// tokenizer_config.json: tokens with a role, BOS and EOS, the chat template.
 Json gguf_tokenizer_config(const GgufMetadata& metadata);
 
-/// The tokenizer.ggml.pre whose cutting and merging equal those of a tokenizer.json with byte-level BPE, or nullopt.
-std::optional<std::string> gguf_pre_name(const Json& tokenizer_json);
-/// Every name of tokenizer.ggml.pre that can be read.
-std::vector<std::string> gguf_pre_names();
 /// The merges that scores stand for: every way to put a piece together from two others, best first.
 std::vector<std::pair<std::string_view, std::string_view>> merges_from_scores(
     const std::vector<std::string_view>& tokens, const std::vector<double>& scores,

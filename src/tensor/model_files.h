@@ -27,6 +27,8 @@ struct EmbeddedFile {
   std::span<const std::byte> bytes;
 };
 
+struct RunSettings;
+
 class ModelFiles {
  public:
   virtual ~ModelFiles() = default;
@@ -36,6 +38,8 @@ class ModelFiles {
   virtual std::vector<std::string> list() const = 0;
   /// Maps the file; nullopt when there is none of that name. Throws Error(io) when it exists but cannot be read.
   virtual std::optional<FileBytes> find(std::string_view name) const = 0;
+  /// How the model asks to be run (config.ini of a workspace, tensor/run_settings.h); null for most.
+  virtual const RunSettings* run_settings() const { return nullptr; }
   /// As find, but a missing file is Error(not_found) that names it and the origin.
   FileBytes require(std::string_view name) const;
 

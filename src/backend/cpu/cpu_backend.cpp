@@ -66,6 +66,12 @@ std::unique_ptr<PackedWeight> CpuBackend::prepare_table(const Weight& weight, bo
   return also_linear ? CpuWeight::tiles(weight, pool_) : CpuWeight::rows(weight, pool_);
 }
 
+std::unique_ptr<PackedWeight> CpuBackend::adopt_packing(const SavedPacking& saved, bool for_linear) {
+  if (saved.layout != CpuWeight::layout()) return nullptr;
+  std::unique_ptr<CpuWeight> weight = CpuWeight::adopt(saved);
+  return for_linear && !weight->tiled() ? nullptr : std::move(weight);
+}
+
 std::unique_ptr<DeviceBuffer> CpuBackend::prepare_vector(const Weight& weight, float offset) {
   BITTERN_CHECK(weight.in == 1, "{} has {} columns", weight.name, weight.in);
   const Weight values = to_f32(weight);

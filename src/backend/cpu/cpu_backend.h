@@ -29,6 +29,12 @@ class CpuBackend final : public Backend {
   std::unique_ptr<PackedWeight> prepare_table(const Weight& weight, bool also_linear) override;
   std::unique_ptr<DeviceBuffer> prepare_vector(const Weight& weight, float offset) override;
 
+  PackingLayout packing_layout() const override { return CpuWeight::layout(); }
+  std::optional<SavedPacking> save_packing(const PackedWeight& weight) const override {
+    return cpu_weight(weight).save();
+  }
+  std::unique_ptr<PackedWeight> adopt_packing(const SavedPacking& saved, bool for_linear) override;
+
   bool supports(const KvSpec& spec) const override;
   std::int64_t kv_block_bytes(const KvSpec& spec) const override;
   std::unique_ptr<KvPool> make_kv_pool(const KvSpec& spec, std::int64_t blocks) override;

@@ -47,12 +47,16 @@ IsaLevel choose_isa(const std::string& wanted) {
     if (forced == nullptr || *forced == '\0') return best_isa();
     name = forced;
   }
+  const IsaLevel level = parse_isa(name);
+  if (machine_has(level)) return level;
+  throw Error(ErrorCode::unsupported, "this CPU does not have the instruction set '" + name + "'",
+              "the best it has is " + std::string(isa_name(best_isa())));
+}
+
+IsaLevel parse_isa(const std::string& name) {
+  if (name.empty()) return best_isa();
   for (std::size_t i = 0; i < kNames.size(); ++i) {
-    if (kNames[i] != name) continue;
-    const IsaLevel level = static_cast<IsaLevel>(i);
-    if (machine_has(level)) return level;
-    throw Error(ErrorCode::unsupported, "this CPU does not have the instruction set '" + name + "'",
-                "the best it has is " + std::string(isa_name(best_isa())));
+    if (kNames[i] == name) return static_cast<IsaLevel>(i);
   }
   throw Error(ErrorCode::invalid_argument, "there is no instruction set '" + name + "'",
               "the names are " + all_names());

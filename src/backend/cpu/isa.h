@@ -12,6 +12,8 @@ namespace bittern::cpu {
 enum class IsaLevel : std::uint8_t { generic, avx2, avx512, avx512vnni, avx512bf16 };
 
 std::string_view isa_name(IsaLevel level);
+/// The level of that name; empty: the best of this machine. Error(invalid_argument) lists the names.
+IsaLevel parse_isa(const std::string& name);
 /// The best level of this machine.
 IsaLevel best_isa();
 /// `wanted` names a level, or is empty for BITTERN_ISA or else the best. Error(invalid_argument) lists the names for

@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <cstring>
 
+#include "backend/cpu/weight_layout.h"
 #include "base/check.h"
 #include "base/half.h"
 #include "tensor/convert.h"
@@ -14,9 +15,6 @@ namespace bittern::cpu {
 namespace {
 
 Index round_up(Index value, Index multiple) { return (value + multiple - 1) / multiple * multiple; }
-
-/// e4m3 tiles decode to 1/256 of the number, so their scales are that much larger.
-constexpr float kE4m3Factor = 256.0f;
 
 bool has_nan_code(const Weight& weight) {
   for (Index row = 0; row < weight.out; ++row) {
@@ -52,8 +50,6 @@ TileKind kind_of(const Weight& weight) {
   }
 }
 
-bool is_grouped(TileKind kind) { return kind >= TileKind::w4; }
-
 bool all_scales_fit_f16(const Weight& weight, float factor) {
   for (Index row = 0; row < weight.out; ++row) {
     const float* scales = weight.scales.row<float>(row);
@@ -61,12 +57,6 @@ bool all_scales_fit_f16(const Weight& weight, float factor) {
     if (!std::all_of(scales, scales + weight.groups(), fits)) return false;
   }
   return true;
-}
-
-/// Where, in a dense tile, input k of lane `lane` lies, counted in elements.
-Index dense_offset(TileKind kind, Index k, Index lane) {
-  if (kind == TileKind::bf16) return (k / 2) * 32 + lane * 2 + k % 2;
-  return k * kTileOutputs + lane;
 }
 
 template <class T>
@@ -105,7 +95,7 @@ std::unique_ptr<CpuWeight> CpuWeight::rows(const Weight& weight, ThreadPool& poo
   if (weight.format.kind != FormatKind::dense) return tiles(weight, pool);
   std::unique_ptr<CpuWeight> packed(new CpuWeight(weight, false));
   const std::size_t size = dtype_size(weight.format.dtype), row_bytes = static_cast<std::size_t>(weight.in) * size;
-  packed->memory_ = AlignedBuffer(row_bytes * static_cast<std::size_t>(weight.out), AlignedBuffer::Pages::huge);
+  packed->own(row_bytes * static_cast<std::size_t>(weight.out));
   pool.parallel_ranges(weight.out, 64, [&](Index begin, Index end, int) {
     for (Index row = begin; row < end; ++row) {
       std::memcpy(packed->memory_.data() + static_cast<std::size_t>(row) * row_bytes,
@@ -129,28 +119,35 @@ Index CpuWeight::step_inputs() const {
   BITTERN_CHECK(false, "TileKind {}", static_cast<int>(kind_));
 }
 
-void CpuWeight::plan_tiles(const Weight& weight) {
-  const Index steps = (in() + step_inputs() - 1) / step_inputs();
-  if (is_grouped(kind_)) {
-    plan_groups(weight);
-    tile_bytes_ = groups_ * header_size() + steps * kStepBytes;
-  } else {
-    tile_bytes_ = steps * kStepBytes;
-  }
-  memory_ = AlignedBuffer(static_cast<std::size_t>(tile_count() * tile_bytes_), AlignedBuffer::Pages::huge);
+void CpuWeight::own(std::size_t bytes) {
+  memory_ = AlignedBuffer(bytes, AlignedBuffer::Pages::huge);
+  bytes_ = {memory_.data(), memory_.size()};
 }
 
-void CpuWeight::plan_groups(const Weight& weight) {
-  const Format& f = weight.format;
+void CpuWeight::plan_tiles(const Weight& weight) {
+  if (is_grouped(kind_)) plan_header(weight);
+  plan_sizes();
+  own(static_cast<std::size_t>(tile_count() * tile_bytes_));
+}
+
+// What follows from the format, the kind and the header alone.
+void CpuWeight::plan_sizes() {
+  tile_bytes_ = (in() + step_inputs() - 1) / step_inputs() * kStepBytes;
+  if (!is_grouped(kind_)) return;
+  const Format& f = format();
   group_ = std::min(f.group_size, round_up(in(), step_inputs()));
-  groups_ = weight.groups();
-  const bool f16 = weight.offsets.rank == 0 && all_scales_fit_f16(weight, kind_ == TileKind::e4m3 ? kE4m3Factor : 1);
-  header_ = weight.offsets.rank != 0 ? GroupHeader::f32_offsets : f16 ? GroupHeader::f16_zeros : GroupHeader::f32_zeros;
+  groups_ = (in() + f.group_size - 1) / f.group_size;
+  tile_bytes_ += groups_ * header_size();
   if (kind_ == TileKind::w4) center_ = 8;
   if (kind_ == TileKind::w8) center_ = 1 << (f.bits - 1);
   for (int q = 0; q < 16 && kind_ == TileKind::t4; ++q) {
     table_[static_cast<std::size_t>(q)] = code_value(f.codes, static_cast<std::uint8_t>(q));
   }
+}
+
+void CpuWeight::plan_header(const Weight& weight) {
+  const bool f16 = weight.offsets.rank == 0 && all_scales_fit_f16(weight, kind_ == TileKind::e4m3 ? kE4m3Factor : 1);
+  header_ = weight.offsets.rank != 0 ? GroupHeader::f32_offsets : f16 ? GroupHeader::f16_zeros : GroupHeader::f32_zeros;
   if (weight.input_order.rank == 0) return;
   const std::int32_t* order = weight.input_order.as<std::int32_t>();
   input_order_.assign(order, order + in());
@@ -224,11 +221,11 @@ void CpuWeight::decode_row(Index row, float* out) const {
   BITTERN_CHECK(row >= 0 && row < this->out(), "row {} of {}", row, this->out());
   if (tiled_) return is_grouped(kind_) ? decode_grouped_row(row, out) : decode_tile_row(row, out);
   const std::size_t row_bytes = static_cast<std::size_t>(in()) * dtype_size(format().dtype);
-  convert_to_f32(memory_.data() + static_cast<std::size_t>(row) * row_bytes, format().dtype, in(), out);
+  convert_to_f32(bytes_.data() + static_cast<std::size_t>(row) * row_bytes, format().dtype, in(), out);
 }
 
 void CpuWeight::decode_tile_row(Index row, float* out) const {
-  const std::byte* tile = memory_.data() + row / kTileOutputs * tile_bytes_;
+  const std::byte* tile = bytes_.data() + row / kTileOutputs * tile_bytes_;
   const Index lane = row % kTileOutputs;
   for (Index k = 0; k < in(); ++k) {
     const Index at = dense_offset(kind_, k, lane);

@@ -4,6 +4,10 @@
 #pragma once
 
 #include <array>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
 #include <vector>
 
 #include "backend/backend.h"
@@ -30,7 +34,18 @@ class CpuWeight final : public PackedWeight {
   /// Copies the rows as they are (dense formats), for embed alone.
   static std::unique_ptr<CpuWeight> rows(const Weight& weight, ThreadPool& pool);
 
-  std::int64_t bytes() const override { return static_cast<std::int64_t>(memory_.size()); }
+  /// Name and version of the layouts that TileKind and GroupHeader describe. Whoever changes them raises the version:
+  /// workspaces hold such bytes, and a test compares digests of packed weights.
+  static PackingLayout layout() { return {"cpu-tiles16", 1}; }
+  /// Nothing for a weight that was decoded to f32, whose codes are gone.
+  std::optional<SavedPacking> save() const;
+  /// Over the bytes of `saved`, which must be of layout(). Error(invalid_checkpoint) when they do not fit the format.
+  static std::unique_ptr<CpuWeight> adopt(const SavedPacking& saved);
+  /// The weight as it was before packing; for dense rows a view of the bytes.
+  Weight unpack(std::string name) const;
+
+  std::int64_t bytes() const override { return static_cast<std::int64_t>(bytes_.size()); }
+  bool mapped() const override { return keep_ != nullptr; }
   bool tiled() const { return tiled_; }
   TileKind kind() const { return kind_; }
   Packing packing() const {
@@ -42,7 +57,7 @@ class CpuWeight final : public PackedWeight {
   /// Tiles of sixteen outputs; lanes past the last output hold zeros.
   Index tile_count() const { return (out() + kTileOutputs - 1) / kTileOutputs; }
   Index tile_bytes() const { return tile_bytes_; }
-  const std::uint8_t* data() const { return reinterpret_cast<const std::uint8_t*>(memory_.data()); }
+  const std::uint8_t* data() const { return reinterpret_cast<const std::uint8_t*>(bytes_.data()); }
   Index group() const { return group_; }
   Index groups() const { return groups_; }
   GroupHeader header() const { return header_; }
@@ -60,8 +75,16 @@ class CpuWeight final : public PackedWeight {
 
  private:
   CpuWeight(const Weight& weight, bool tiled);
+  CpuWeight(const SavedPacking& saved, bool tiled, TileKind kind, GroupHeader header);
   void plan_tiles(const Weight& weight);
-  void plan_groups(const Weight& weight);
+  void plan_header(const Weight& weight);
+  void plan_sizes();
+  void own(std::size_t bytes);
+  bool holds_codes() const { return (format().kind == FormatKind::grouped) == grouped(); }
+  void unpack_lane(Weight& weight, Index row) const;
+  void unpack_grouped_lane(Weight& weight, Index row) const;
+  void unpack_header(Weight& weight, Index row, Index g, const std::uint8_t* header) const;
+  void unpack_step(Weight& weight, Index row, Index k, Index end, const std::uint8_t* step) const;
   void pack_tile(const Weight& weight, Index tile);
   void pack_dense_tile(const Weight& weight, Index tile);
   void pack_grouped_tile(const Weight& weight, Index tile);
@@ -81,7 +104,9 @@ class CpuWeight final : public PackedWeight {
   int center_ = 0;
   std::array<float, 16> table_{};
   std::vector<std::int32_t> input_order_;
-  AlignedBuffer memory_;
+  AlignedBuffer memory_;               // empty when the bytes are somebody else's
+  std::span<const std::byte> bytes_;   // of memory_, or of what keep_ holds
+  std::shared_ptr<const void> keep_;
 };
 
 /// The CpuWeight behind a PackedWeight; a weight of another backend is a bug of the caller.
