@@ -6,6 +6,7 @@
 #include <map>
 
 #include "base/json.h"
+#include "tensor/gguf_pre.h"
 #include "tensor/gguf_tokenizer.h"
 #include "tensor/gguf_writer.h"
 #include "tensor/quote_name.h"
