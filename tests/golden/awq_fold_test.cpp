@@ -25,9 +25,8 @@ class FloatLayer final : public quant::LayerWork {
       : layer_(layer), linears_(std::move(linears)), checkpoint_(checkpoint), model_(model), results_(results) {}
 
   std::span<const LinearTask> linears() const override { return linears_; }
-  const quant::Scheme& scheme() const override { return quant::find_scheme("w4a16"); }
   std::int64_t group_size() const override { return 8; }
-  quant::GroupLayout layout() const override { return {3, 8, false, DType::f32, false}; }
+  quant::GroupLayout layout(const LinearTask&) const override { return {3, 8, false, DType::f32, false}; }
   ThreadPool& pool() override { return pool_; }
   int layer() const override { return layer_; }
   const Checkpoint& checkpoint() const override { return checkpoint_; }

@@ -138,9 +138,8 @@ class OneLayer final : public LayerWork {
     std::erase_if(tasks_, [](const LinearTask& task) { return task.layer != 0; });
   }
   std::span<const LinearTask> linears() const override { return tasks_; }
-  const Scheme& scheme() const override { return find_scheme("w8a8"); }
   std::int64_t group_size() const override { return -1; }
-  GroupLayout layout() const override { return {8, -1, true, DType::bf16, true}; }
+  GroupLayout layout(const LinearTask&) const override { return {8, -1, true, DType::bf16, true}; }
   ThreadPool& pool() override { return pool_; }
   int layer() const override { return 0; }
   const Checkpoint& checkpoint() const override { return *checkpoint_; }
