@@ -16,32 +16,26 @@
 #include "base/progress.h"
 #include "base/strings.h"
 #include "base/sysinfo.h"
-#include "calibration_source.h"
-#include "evaluation_source.h"
 #include "model_source.h"
-#include "options.h"
 #include "quant/report.h"
 #include "quant/report_html.h"
-#include "quant/scheme.h"
+#include "quantize_budget.h"
+#include "quantize_options.h"
 #include "table.h"
 #include "verb.h"
 
 namespace bittern::cli {
 namespace {
 
-struct QuantizeVerbOptions {
-  std::vector<const CLI::Option*> calibration_options;  // to refuse them where nothing reads them
-  CalibrationSourceOptions calibration;
-  EvaluationSourceOptions evaluation;
-  std::string model, output, max_shard = "5GB";
-  std::string format;  // "": the one of the scheme's name
-  std::string html;    // "": no page
-  quant::QuantizeOptions quantize;
-  bool json = false;
-  bool dry_run = false;
-};
-
 std::string bytes(std::int64_t count) { return human_bytes(static_cast<std::uint64_t>(count)); }
+
+void print_shares(const quant::QuantizePlan& plan) {
+  for (const quant::SchemeShare& share : plan.shares) {
+    if (plan.shares.size() == 1) return;
+    std::fprintf(stderr, "    %s: %d linears, %s parameters, %s\n", share.scheme.c_str(), share.linears,
+                 human_count(static_cast<std::uint64_t>(share.parameters)).c_str(), bytes(share.output_bytes).c_str());
+  }
+}
 
 void print_plan(const quant::QuantizePlan& plan) {
   std::fprintf(stderr, "%s (%s, %d layers) -> %s\n", plan.source.c_str(), plan.architecture.c_str(), plan.layers,
@@ -50,6 +44,7 @@ void print_plan(const quant::QuantizePlan& plan) {
                plan.scheme.c_str(), plan.algorithm.c_str(), static_cast<long>(plan.group_size), plan.linears,
                human_count(static_cast<std::uint64_t>(plan.quantized_parameters)).c_str(),
                human_count(static_cast<std::uint64_t>(plan.parameters)).c_str(), plan.bits_per_weight());
+  print_shares(plan);
   if (plan.calibration_tokens > 0) {
     std::fprintf(
         stderr, "  calibration: %s, %s tokens, searches on %s of them\n", plan.calibration_name.c_str(),
@@ -59,6 +54,7 @@ void print_plan(const quant::QuantizePlan& plan) {
   std::fprintf(stderr, "  tensors on disk: %s now, %s afterwards (%.2f bits per parameter); free disk %s\n",
                bytes(plan.source_bytes).c_str(), bytes(plan.output_bytes).c_str(), plan.bits_per_parameter(),
                bytes(plan.free_disk_bytes).c_str());
+  if (plan.budget) print_budget(*plan.budget, plan.bits_per_weight());
   std::fprintf(stderr, "  memory: at most %s at once, for %s\n", bytes(plan.peak_bytes).c_str(), plan.peak_at.c_str());
   if (plan.evaluation_windows > 0) {
     std::fprintf(stderr, "  evaluation at the end: %s, %ld windows of %ld tokens, %s of disk meanwhile\n",
@@ -72,7 +68,16 @@ void print_plan(const quant::QuantizePlan& plan) {
 
 class ProgressSink final : public quant::QuantizeSink {
  public:
-  void plan(const quant::QuantizePlan& plan) override { print_plan(plan); }
+  void measuring(int done, int layers) override {
+    if (!measurement_)
+      measurement_ = std::make_unique<Progress>("measuring sensitivity", static_cast<std::uint64_t>(layers));
+    measurement_->advance(static_cast<std::uint64_t>(done - measured_));
+    measured_ = done;
+  }
+  void plan(const quant::QuantizePlan& plan) override {
+    if (measurement_) measurement_->finish();
+    print_plan(plan);
+  }
   void progress(const quant::QuantizeProgress& p) override {
     if (!bar_)
       bar_ = std::make_unique<Progress>("quantizing", static_cast<std::uint64_t>(p.total), Progress::Unit::bytes);
@@ -89,14 +94,15 @@ class ProgressSink final : public quant::QuantizeSink {
     evaluated_ = done;
   }
   void finish() {
-    for (const auto* bar : {&bar_, &evaluation_}) {
+    for (const auto* bar : {&measurement_, &bar_, &evaluation_}) {
       if (*bar) (*bar)->finish();
     }
   }
 
  private:
-  std::unique_ptr<Progress> bar_, evaluation_;
+  std::unique_ptr<Progress> measurement_, bar_, evaluation_;
   std::int64_t done_ = 0, evaluated_ = 0;
+  int measured_ = 0;
 };
 
 // A model has hundreds of linears; a person wants those that lost most, and --json has them all.
@@ -142,13 +148,6 @@ void print_report(const quant::QuantizeReport& report, std::uint64_t peak) {
               human_bytes(peak).c_str());
 }
 
-void add_calibration(quant::QuantizeOptions& options, const ModelFiles& files, const CalibrationSourceOptions& source) {
-  quant::CalibrationData data = read_calibration(files, source);
-  options.calibration.name = data.name;
-  options.calibration.sha256 = data.sha256;
-  options.calibration.sequences = std::move(data.samples);
-}
-
 // A page that cannot be written must be known before hours of work, not after them.
 void check_html(const QuantizeVerbOptions& options) {
   if (options.html.empty()) return;
@@ -171,36 +170,19 @@ void check_html(const QuantizeVerbOptions& options) {
   }
 }
 
-void refuse_calibration(const QuantizeVerbOptions& options) {
-  for (const CLI::Option* option : options.calibration_options) {
-    if (option->count() == 0) continue;
-    throw Error(ErrorCode::invalid_argument,
-                option->get_name() + " is for algorithms with calibration, and '" + options.quantize.algorithm +
-                    "' looks at no data",
-                "leave it out, or use --algorithm awq or gptq");
-  }
-}
+bool has_serving(const quant::QuantizePlan& plan) { return plan.budget && !plan.budget->kv_cache.empty(); }
 
 int run_quantize(const QuantizeVerbOptions& options) {
   check_html(options);
-  quant::QuantizeOptions quantize_options = options.quantize;
-  quantize_options.output = options.output;
-  quantize_options.max_shard_bytes = parse_bytes("--max-shard", options.max_shard);
-  if (!options.format.empty()) {
-    quantize_options.scheme = quant::find_scheme_in_format(quantize_options.scheme, options.format).name;
-  }
   const auto files = open_model(options.model);
-  if (quant::needs_calibration(quantize_options.algorithm))
-    add_calibration(quantize_options, *files, options.calibration);
-  else
-    refuse_calibration(options);
-  quantize_options.evaluation = read_evaluation(*files, options.evaluation);
+  const quant::QuantizeOptions quantize_options = resolved(options, *files);
+  ProgressSink sink;
   if (options.dry_run) {
-    const quant::QuantizePlan plan = quant::plan_quantize(files, quantize_options);
+    const quant::QuantizePlan plan = quant::plan_quantize(files, quantize_options, &sink);
+    sink.finish();
     options.json ? static_cast<void>(std::printf("%s\n", quant::to_json(plan).dump(2).c_str())) : print_plan(plan);
     return 0;
   }
-  ProgressSink sink;
   const quant::QuantizeReport report = quant::quantize(files, quantize_options, sink);
   sink.finish();
   const std::uint64_t peak = peak_resident_bytes();
@@ -208,66 +190,22 @@ int run_quantize(const QuantizeVerbOptions& options) {
   if (options.json) {
     Json json = quant::to_json(report);
     json["peak_resident_bytes"] = peak;
+    if (has_serving(report.plan)) json["serve"] = serving_command(report.plan, options.serving);
     std::printf("%s\n", json.dump(2).c_str());
   } else {
     print_report(report, peak);
+    if (has_serving(report.plan))
+      std::printf("  serve it within the budget: %s\n", serving_command(report.plan, options.serving).c_str());
     if (!options.html.empty()) std::printf("  report in %s\n", options.html.c_str());
   }
   return 0;
-}
-
-std::string choices(const std::vector<quant::Choice>& rows) {
-  std::string text;
-  for (const quant::Choice& row : rows) text += (text.empty() ? "" : "; ") + row.name + ": " + row.summary;
-  return text;
-}
-
-void add_calibration_options(CLI::App& command, QuantizeVerbOptions& options) {
-  CalibrationSourceOptions& source = options.calibration;
-  options.calibration_options = {
-      add_option(command, "--data", source.data,
-                 "calibration data: .txt or .jsonl; by default the text that ships with the program"),
-      add_option(command, "--samples", source.samples, "calibration sequences")->check(CLI::Range(1, 100000)),
-      add_option(command, "--seqlen", source.seqlen, "tokens of the longest calibration sequence")
-          ->check(CLI::Range(2, 1 << 20)),
-      add_option(command, "--seed", source.seed, "chooses the calibration sequences"),
-      add_option(command, "--search-tokens", options.quantize.calibration.search_tokens,
-                 "calibration tokens that are run again for every candidate, and that losses are measured on")
-          ->check(CLI::Range(1, 1 << 20))};
-}
-
-void add_evaluation_options(CLI::App& command, EvaluationSourceOptions& options) {
-  CLI::Option* data =
-      add_option(command, "--eval-data", options.data,
-                 "text to measure the loss on; by default the held-out text that ships with the program");
-  CLI::Option* tokens = add_option(command, "--eval-tokens", options.tokens,
-                                   "tokens of it to run; 0: 2048 to 8192 by the size of the model")
-                            ->check(CLI::Range(0, 1 << 30));
-  add_option(command, "--no-eval", options.off, "do not measure the loss on text")->excludes(data)->excludes(tokens);
 }
 
 }  // namespace
 
 std::function<int()> declare_quantize(CLI::App& command) {
   auto options = std::make_shared<QuantizeVerbOptions>();
-  quant::QuantizeOptions& q = options->quantize;
-  add_model_argument(command, options->model);
-  add_option(command, "--output,-o", options->output, "directory to make")->required();
-  add_option(command, "--scheme", q.scheme, choices(quant::schemes()));
-  add_option(command, "--format", options->format,
-             "disk format to write the scheme in: awq, gptq or compressed-tensors; the scheme has its own otherwise");
-  add_option(command, "--algorithm", q.algorithm, choices(quant::algorithms()));
-  add_option(command, "--group-size", q.group_size, "inputs that share a scale: 32, 64, 128, or -1 for a whole row");
-  add_calibration_options(command, *options);
-  add_evaluation_options(command, options->evaluation);
-  add_option(command, "--skip", q.skip, "linears to leave as they are: a name, or re:REGEX; may be repeated");
-  add_option(command, "--overwrite", q.overwrite, "replace the output when it is a checkpoint");
-  add_option(command, "--max-shard", options->max_shard, "cut larger checkpoints into files of about this size");
-  add_option(command, "--threads", q.threads, "worker threads; 0: the cores this process may use")
-      ->check(CLI::Range(0, 4096));
-  add_option(command, "--dry-run", options->dry_run, "print the plan and stop");
-  add_option(command, "--json", options->json, "print JSON");
-  add_option(command, "--html", options->html, "write the report as a web page to this file");
+  add_quantize_options(command, *options);
   return [options] { return run_quantize(*options); };
 }
 

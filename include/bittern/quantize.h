@@ -55,6 +55,23 @@ struct GptqOptions {
   bool act_order = true;
 };
 
+/// How small the result must be. The bits of every linear are then chosen by what its rounding changes in the model's
+/// answers, measured on calibration tokens; one of the first two must be given.
+struct Budget {
+  double bits_per_weight = 0;  // over the quantized linears, scales and zeros included
+  std::int64_t bytes = 0;      // of all that the running model takes: weights, KV cache and the memory of a step
+  /// What KV cache and step take with a KV precision that may be chosen; with `bytes` at least one, the best first.
+  struct Serving {
+    std::string kv_cache;  // "bf16"
+    std::int64_t kv_bytes = 0, step_bytes = 0;
+  };
+  std::vector<Serving> serving;
+  std::vector<int> bits = {3, 4, 5, 6, 8};
+  /// Linears that take the same activation get the same bits: programs that join q, k and v, or gate and up, need it.
+  bool shared_inputs_alike = false;
+  std::int64_t tokens = 0;  // of the calibration to measure on; 0: 64 to 2,048 by the size of the model
+};
+
 struct QuantizeOptions {
   /// How numbers are stored: a name of schemes(), or what the next three say together. What contradicts is refused.
   std::string scheme;
@@ -62,6 +79,8 @@ struct QuantizeOptions {
   bool symmetric = false;         // the scheme must be symmetric
   std::string format;             // on disk: "awq", "gptq", "compressed-tensors"; empty: the first that has the scheme
   std::string algorithm = "rtn";  // a name of algorithms()
+  /// Chooses the bits, so that scheme and bits must be left out; overridden linears keep theirs and count.
+  std::optional<Budget> budget;
   /// Later ones win. Needs the format compressed-tensors, which is then the one that is chosen.
   std::vector<SchemeOverride> overrides;
   std::optional<double> damping;  // GptqOptions of algorithms that read them; others refuse them
@@ -95,10 +114,38 @@ struct SchemeShare {
   std::int64_t parameters = 0, output_bytes = 0;
 };
 
+/// What a budget came to.
+struct BudgetPlan {
+  struct Linear {
+    std::string name;
+    int layer = 0;
+    int bits = 0;
+    double loss = 0;  // expected KL divergence of its rounding alone, nats per token
+  };
+  /// All linears that were free to choose with the same bits.
+  struct Uniform {
+    int bits = 0;
+    double bits_per_weight = 0;
+    double loss = 0;
+  };
+  double bits_per_weight = 0;  // the limits that were given
+  std::int64_t bytes = 0;
+  std::int64_t tokens = 0;      // that losses were measured on
+  std::vector<Linear> linears;  // that were free to choose, in the order of the model
+  std::vector<Uniform> uniform;
+  double loss = 0;  // sum over linears and the KV cache
+  // With a limit of bytes: what was chosen, and what all of it takes in memory.
+  std::string kv_cache;
+  double kv_loss = 0;
+  std::int64_t weight_bytes = 0, kv_bytes = 0, step_bytes = 0;
+  std::int64_t total_bytes() const { return weight_bytes + kv_bytes + step_bytes; }
+};
+
 /// What will happen, before it does.
 struct QuantizePlan {
   std::string scheme, algorithm;  // scheme: "mixed" where linears differ
   std::vector<SchemeShare> shares;
+  std::optional<BudgetPlan> budget;
   std::int64_t group_size = 0;
   std::string source;  // where the model comes from
   std::filesystem::path output;
@@ -145,6 +192,8 @@ class QuantizeSink {
   virtual void plan(const QuantizePlan&) {}
   /// After each linear and each tensor that is kept.
   virtual void progress(const QuantizeProgress&) {}
+  /// While the sensitivity of linears is measured for a budget: layers done, of all. Comes before plan().
+  virtual void measuring(int /*layers_done*/, int /*layers*/) {}
   /// While the written model is compared with the original: steps done, of all.
   virtual void evaluating(std::int64_t /*done*/, std::int64_t /*total*/) {}
 };
@@ -201,8 +250,10 @@ bool needs_calibration(std::string_view algorithm);
 /// Checks everything that can be known from headers. Errors name the thing, the reason and what to do:
 /// invalid_argument (unknown scheme or algorithm, group size, skip pattern that matches nothing, output in the way),
 /// unsupported (an already quantized checkpoint; linears whose shape the scheme's format cannot hold),
-/// not_found (a tensor the architecture needs), io (not enough disk space).
-QuantizePlan plan_quantize(const std::shared_ptr<const ModelFiles>& files, const QuantizeOptions& options);
+/// not_found (a tensor the architecture needs), io (not enough disk space). With a budget this measures, which takes
+/// minutes for large models; `sink` may be null. out_of_memory: the budget cannot be reached, and what can.
+QuantizePlan plan_quantize(const std::shared_ptr<const ModelFiles>& files, const QuantizeOptions& options,
+                           QuantizeSink* sink = nullptr);
 
 /// Writes the quantized checkpoint: config.json with quantization_config, safetensors, and the tokenizer, template and
 /// generation files as they are. `output` appears complete or not at all: a failed run leaves nothing, a killed one a

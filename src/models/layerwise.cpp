@@ -93,8 +93,8 @@ std::int64_t measure_arena(LayerwiseModel& model, BatchView batch) {
 
 }  // namespace
 
-LayerwisePass::LayerwisePass(LayerwiseModel& model, int max_tokens, int max_sequences)
-    : model_(model), max_tokens_(max_tokens), kv_spec_(model.model().kv_spec(KvFormat::f32, kBlockTokens)) {
+LayerwisePass::LayerwisePass(LayerwiseModel& model, int max_tokens, int max_sequences, KvFormat kv)
+    : model_(model), max_tokens_(max_tokens), kv_spec_(model.model().kv_spec(kv, kBlockTokens)) {
   BITTERN_CHECK(max_tokens > 0 && max_sequences > 0 && max_sequences <= max_tokens);
   BITTERN_CHECK(model.backend().host_memory() && model.backend().activation_dtype() == DType::f32,
                 "layer-wise passes keep hidden states in host memory as f32");

@@ -41,8 +41,8 @@ class LayerwiseModel {
 /// one after another: rows are tokens.
 class LayerwisePass {
  public:
-  /// Room for `max_tokens` tokens and `max_sequences` sequences a call; K and V in f32, of one layer.
-  LayerwisePass(LayerwiseModel& model, int max_tokens, int max_sequences = 1);
+  /// Room for `max_tokens` tokens and `max_sequences` sequences a call; K and V of one layer, stored as `kv` says.
+  LayerwisePass(LayerwiseModel& model, int max_tokens, int max_sequences = 1, KvFormat kv = KvFormat::f32);
 
   /// The sequences of the following calls: tokens of each; their sum at most max_tokens.
   void set_sequences(std::span<const std::int32_t> lengths);

@@ -58,9 +58,14 @@ GroupLayout layout_of(const Scheme& scheme, std::int64_t group_size) {
   return {scheme.bits, group_size, scheme.symmetric, scheme.scale_dtype, scheme.int8_activations};
 }
 
-void check_calibration(const Algorithm& algorithm, const Calibration& calibration) {
-  if (algorithm.needs_calibration == !calibration.sequences.empty()) return;
+void check_calibration(const Algorithm& algorithm, const QuantizeOptions& options) {
+  const bool needed = algorithm.needs_calibration || options.budget, there = !options.calibration.sequences.empty();
+  if (needed == there) return;
   const std::string name(algorithm.name);
+  if (!algorithm.needs_calibration && needed) {
+    throw Error(ErrorCode::invalid_argument, "a budget is met by measuring, which needs calibration data",
+                "give some, or a scheme in place of the budget");
+  }
   if (algorithm.needs_calibration) {
     throw Error(ErrorCode::invalid_argument, "algorithm '" + name + "' needs calibration data, and there is none",
                 "give --data, or an algorithm that needs none, such as rtn");

@@ -68,8 +68,9 @@ std::span<const Algorithm> all_algorithms();
 const Algorithm& find_algorithm(std::string_view name);
 /// Bits, groups and rounding of scales that `scheme` stores.
 GroupLayout layout_of(const Scheme& scheme, std::int64_t group_size);
-/// Error(invalid_argument) when the algorithm needs calibration and there is none, or the other way round.
-void check_calibration(const Algorithm& algorithm, const Calibration& calibration);
+/// Error(invalid_argument) when the algorithm or a budget needs calibration and there is none, or neither needs what
+/// there is.
+void check_calibration(const Algorithm& algorithm, const QuantizeOptions& options);
 /// Error(invalid_argument) when the algorithm is made for other schemes.
 void check_scheme(const Algorithm& algorithm, const Scheme& scheme);
 

@@ -7,12 +7,14 @@
 #include <algorithm>
 #include <set>
 
+#include "base/sha256.h"
 #include "base/strings.h"
 #include "models/model.h"
 #include "quant/calibrated_model.h"
 #include "quant/evaluate.h"
 #include "quant/output.h"
 #include "quant/scheme_choice.h"
+#include "quant/sensitivity.h"
 #include "tensor/convert.h"
 
 namespace bittern::quant {
@@ -107,9 +109,9 @@ void refuse_obstacles(const std::vector<LinearTask>& linears, std::int64_t group
   }
   if (count == 0) return;
   if (count > kShown) shown += "\n  and " + std::to_string(count - kShown) + " more";
-  unsupported("scheme " + join({schemes.begin(), schemes.end()}, ", ") + " cannot store " + std::to_string(count) +
-                  " of " + std::to_string(linears.size()) + " linears with group size " + std::to_string(group_size) +
-                  ":" + shown + "\n",
+  unsupported("scheme " + join(std::vector<std::string>(schemes.begin(), schemes.end()), ", ") + " cannot store " +
+                  std::to_string(count) + " of " + std::to_string(linears.size()) + " linears with group size " +
+                  std::to_string(group_size) + ":" + shown + "\n",
               obstacle_hint(linears, group_size));
 }
 
@@ -176,7 +178,9 @@ void count_sources(Job& job, const Checkpoint& checkpoint, const std::vector<Lin
 
 /// The stream maps one layer, or one tensor outside the layers, at a time. Mapped pages count as resident while they
 /// are read, so they are part of the peak although the kernel may take them back.
-void plan_memory(Job& job, std::int64_t calibrated_bytes) {
+void plan_memory(Job& job, const ModelConfig& config, const QuantizeOptions& options) {
+  const std::int64_t calibrated_bytes =
+      job.algorithm->needs_calibration ? CalibratedModel::planned_bytes(config, options.calibration) : 0;
   constexpr std::int64_t kBuffers = std::int64_t{2} << 20;  // of the writer and of the headers
   const auto need = [&](std::int64_t bytes, const std::string& where) {
     if (bytes + kBuffers <= job.plan.peak_bytes) return;
@@ -190,6 +194,12 @@ void plan_memory(Job& job, std::int64_t calibrated_bytes) {
              job.algorithm->peak_bytes(layer.linears, job.plan.group_size, job.plan.search_tokens),
          "layer " + std::to_string(i));
   }
+  if (!options.budget) return;
+  std::vector<LinearTask> all;
+  for (const LayerJob& layer : job.layers) all.insert(all.end(), layer.linears.begin(), layer.linears.end());
+  const std::int64_t tokens = sensitivity_tokens(config, all, options.calibration, options.budget->tokens);
+  for (const LayerJob& layer : job.layers)
+    need(layer.source_bytes + sensitivity_bytes(config, layer.linears, tokens), "the measurement of sensitivity");
 }
 
 void describe(Job& job, const ModelFiles& files, const ModelConfig& config, Selection&& selection,
@@ -224,15 +234,28 @@ std::vector<std::string> files_to_copy(const ModelFiles& files) {
   return names;
 }
 
-Job make_job(const std::shared_ptr<const ModelFiles>& files, const QuantizeOptions& options) {
+std::string tokens_sha256(const Calibration& calibration) {
+  Sha256 tokens;
+  for (const auto& sequence : calibration.sequences) {
+    tokens.update(std::as_bytes(std::span(sequence)));
+    tokens.update("|");
+  }
+  return tokens.finish();
+}
+
+Job make_job(const std::shared_ptr<const ModelFiles>& files, const QuantizeOptions& options,
+             const SchemesByName* chosen) {
   Job job;
   job.algorithm = &find_algorithm(options.algorithm);
-  check_calibration(*job.algorithm, options.calibration);
+  check_calibration(*job.algorithm, options);
   job.gptq = gptq_options(*job.algorithm, options);
   const ModelConfig config = load_config(*files);
   refuse_quantized(*files, config);
   Selection selection = select_linears(*build_model(config), skipped(options));
   assign_schemes(selection.linears, options);
+  for (LinearTask& linear : selection.linears) {
+    if (chosen && chosen->contains(linear.name)) linear.scheme = chosen->at(linear.name);
+  }
   for (const LinearTask& linear : selection.linears) {
     check_scheme(*job.algorithm, *linear.scheme);
     check_group_size(*linear.scheme, options.group_size);
@@ -248,7 +271,7 @@ Job make_job(const std::shared_ptr<const ModelFiles>& files, const QuantizeOptio
   describe(job, *files, config, std::move(selection), options);
   declare_outputs(job);
   job.plan.scheme = job.plan.shares.size() == 1 ? job.plan.shares.front().scheme : "mixed";
-  plan_memory(job, job.algorithm->needs_calibration ? CalibratedModel::planned_bytes(config, options.calibration) : 0);
+  plan_memory(job, config, options);
   plan_evaluation(job, config, options.evaluation);
   check_output(job.plan, *files, options);
   return job;

@@ -34,8 +34,15 @@ struct Job {
   std::vector<TensorSpec> outputs;                   // all tensors of the output, in the order they are written
 };
 
-/// Errors as plan_quantize().
-Job make_job(const std::shared_ptr<const ModelFiles>& files, const QuantizeOptions& options);
+/// Schemes of linears by name.
+using SchemesByName = std::map<std::string, const Scheme*, std::less<>>;
+
+/// Errors as plan_quantize(). `chosen` are the schemes a budget came to; without, its linears have 4 bits.
+Job make_job(const std::shared_ptr<const ModelFiles>& files, const QuantizeOptions& options,
+             const SchemesByName* chosen = nullptr);
+
+/// SHA-256 of the calibration's token ids.
+std::string tokens_sha256(const Calibration& calibration);
 
 /// Names of the files that are copied beside the weights: configuration of generation, tokenizer, templates, licence.
 std::vector<std::string> files_to_copy(const ModelFiles& files);

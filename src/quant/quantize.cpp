@@ -4,6 +4,7 @@
 #include <bittern/quantize.h>
 #include <bittern/version.h>
 #include <malloc.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <chrono>
@@ -16,6 +17,7 @@
 #include "base/file_lock.h"
 #include "base/sha256.h"
 #include "base/thread_pool.h"
+#include "quant/bit_budget.h"
 #include "quant/calibrate.h"
 #include "quant/calibrated_model.h"
 #include "quant/evaluate.h"
@@ -234,11 +236,6 @@ Json schemes_of(const Job& job) {
 
 /// Everything that the parts of a job depend on.
 Json job_key(const ModelFiles& files, const Job& job, const QuantizeOptions& options) {
-  Sha256 tokens;
-  for (const auto& sequence : options.calibration.sequences) {
-    tokens.update(std::as_bytes(std::span(sequence)));
-    tokens.update("|");
-  }
   return {{"version", kVersion},
           {"model_fingerprint", model_fingerprint(files)},
           {"schemes", schemes_of(job)},
@@ -247,12 +244,12 @@ Json job_key(const ModelFiles& files, const Job& job, const QuantizeOptions& opt
           {"act_order", job.gptq.act_order},
           {"group_size", options.group_size},
           {"skip", options.skip},
-          {"calibration_tokens_sha256", tokens.finish()},
+          {"calibration_tokens_sha256", tokens_sha256(options.calibration)},
           {"search_tokens", options.calibration.search_tokens}};
 }
 
 /// OUTPUT.suffix
-std::filesystem::path beside(const QuantizeOptions& options, const char* suffix) {
+std::filesystem::path beside(const QuantizeOptions& options, const std::string& suffix) {
   std::filesystem::path path = options.output;
   if (!path.has_filename()) path = path.parent_path();
   return path += suffix;
@@ -263,10 +260,10 @@ FileLock lock_output(const QuantizeOptions& options) {
   const std::filesystem::path path = beside(options, ".lock");
   if (std::optional<FileLock> lock = FileLock::try_lock(path)) return std::move(*lock);
   const std::string holder = FileLock::holder(path);
-  throw Error(ErrorCode::invalid_argument,
-              "another run" + (holder.empty() ? "" : " (process " + holder + ")") + " is writing to " +
-                  options.output.string(),
-              "wait until it ends, or choose another output");
+  throw Error(
+      ErrorCode::invalid_argument,
+      "another run" + (holder.empty() ? "" : " (process " + holder + ")") + " is writing to " + options.output.string(),
+      "wait until it ends, or choose another output");
 }
 
 /// Layer after layer into parts, after those that an earlier run left.
@@ -343,6 +340,22 @@ void evaluate(const std::shared_ptr<const ModelFiles>& files, const QuantizeOpti
                                    [&](std::int64_t done, std::int64_t total) { sink.evaluating(done, total); });
 }
 
+/// A directory that goes with this object.
+class ScratchDirectory {
+ public:
+  explicit ScratchDirectory(std::filesystem::path path) : path_(std::move(path)) {}
+  ScratchDirectory(const ScratchDirectory&) = delete;
+  ScratchDirectory& operator=(const ScratchDirectory&) = delete;
+  ~ScratchDirectory() {
+    std::error_code ignored;
+    std::filesystem::remove_all(path_, ignored);
+  }
+  const std::filesystem::path& path() const { return path_; }
+
+ private:
+  std::filesystem::path path_;
+};
+
 void check_options(const QuantizeOptions& options) {
   const auto invalid = [](const std::string& message) { throw Error(ErrorCode::invalid_argument, message); };
   if (options.output.empty()) invalid("no output directory was given");
@@ -352,20 +365,27 @@ void check_options(const QuantizeOptions& options) {
 
 }  // namespace
 
-QuantizePlan plan_quantize(const std::shared_ptr<const ModelFiles>& files, const QuantizeOptions& options) {
-  return make_job(files, options).plan;
+QuantizePlan plan_quantize(const std::shared_ptr<const ModelFiles>& files, const QuantizeOptions& options,
+                           QuantizeSink* sink) {
+  const Job job = make_job(files, options);
+  if (!options.budget) return job.plan;
+  QuantizeSink ignore;
+  const ScratchDirectory scratch(beside(options, ".plan-" + std::to_string(::getpid())));
+  return job_within_budget(files, job, options, scratch.path(), sink ? *sink : ignore).plan;
 }
 
 QuantizeReport quantize(const std::shared_ptr<const ModelFiles>& files, const QuantizeOptions& options,
                         QuantizeSink& sink) {
   const auto start = std::chrono::steady_clock::now();
   check_options(options);
-  const Job job = make_job(files, options);
+  Job job = make_job(files, options);
   const FileLock lock = lock_output(options);
+  if (options.budget) job = job_within_budget(files, job, options, beside(options, ".resume"), sink);
   sink.plan(job.plan);
   QuantizeReport report;
   report.plan = job.plan;
   write_checkpoint(files, job, options, sink, report);
+  if (options.budget) ScratchDirectory(beside(options, ".resume"));
   evaluate(files, options, sink, report);
   report.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
   return report;

@@ -32,6 +32,28 @@ std::int64_t Calibration::tokens() const {
 double QuantizePlan::bits_per_weight() const { return bits_per(quantized_output_bytes, quantized_parameters); }
 double QuantizePlan::bits_per_parameter() const { return bits_per(output_bytes, parameters); }
 
+Json to_json(const BudgetPlan& budget) {
+  Json linears = Json::array(), uniform = Json::array();
+  for (const BudgetPlan::Linear& l : budget.linears)
+    linears.push_back({{"name", l.name}, {"layer", l.layer}, {"bits", l.bits}, {"expected_kl", l.loss}});
+  for (const BudgetPlan::Uniform& u : budget.uniform)
+    uniform.push_back({{"bits", u.bits}, {"bits_per_weight", u.bits_per_weight}, {"expected_kl", u.loss}});
+  Json json = {{"bits_per_weight", budget.bits_per_weight},
+               {"bytes", budget.bytes},
+               {"measured_tokens", budget.tokens},
+               {"linears", std::move(linears)},
+               {"uniform", std::move(uniform)},
+               {"expected_kl", budget.loss}};
+  if (budget.kv_cache.empty()) return json;
+  json["memory"] = {{"weights", budget.weight_bytes},
+                    {"kv_cache", budget.kv_bytes},
+                    {"step", budget.step_bytes},
+                    {"total", budget.total_bytes()}};
+  json["kv_cache"] = budget.kv_cache;
+  json["kv_expected_kl"] = budget.kv_loss;
+  return json;
+}
+
 Json to_json(const QuantizePlan& plan) {
   Json shares = Json::array();
   for (const SchemeShare& share : plan.shares) {
@@ -45,6 +67,7 @@ Json to_json(const QuantizePlan& plan) {
   return {
       {"scheme", plan.scheme},
       {"shares", std::move(shares)},
+      {"budget", plan.budget ? to_json(*plan.budget) : Json()},
       {"algorithm", plan.algorithm},
       {"group_size", plan.group_size},
       {"source", plan.source},

@@ -50,6 +50,11 @@ std::string_view layout_meant(const QuantizeOptions& options, const Scheme& sche
 }  // namespace
 
 const Scheme& resolve_scheme(const QuantizeOptions& options, bool mixed) {
+  if (options.budget && (options.bits != 0 || !options.scheme.empty())) {
+    invalid(
+        (options.bits != 0 ? "--bits" : "--scheme") + std::string(" contradicts the budget, which chooses the bits"),
+        "leave one of them out; --override fixes the bits of some linears, --symmetric makes all symmetric");
+  }
   if (options.bits != 0) check_bits("--bits", options.bits);
   const Scheme& scheme = options.scheme.empty()
                              ? find_scheme(numbers_name(options.bits == 0 ? 4 : options.bits, options.symmetric))
@@ -84,7 +89,7 @@ std::vector<std::string> skipped(const QuantizeOptions& options) {
 void assign_schemes(std::vector<LinearTask>& linears, const QuantizeOptions& options) {
   std::vector<SchemeOverride> overrides = options.overrides;
   std::erase_if(overrides, [](const SchemeOverride& o) { return o.scheme == kKeep; });
-  const Scheme& base = resolve_scheme(options, !overrides.empty());
+  const Scheme& base = resolve_scheme(options, !overrides.empty() || options.budget);
   for (LinearTask& linear : linears) linear.scheme = &base;
   std::vector<std::string> names;
   for (const LinearTask& linear : linears) names.push_back(linear.name);
@@ -96,6 +101,17 @@ void assign_schemes(std::vector<LinearTask>& linears, const QuantizeOptions& opt
     }
     pattern.require_matched(names);
   }
+}
+
+std::set<std::string> overridden(std::span<const LinearTask> linears, const QuantizeOptions& options) {
+  std::set<std::string> names;
+  for (const SchemeOverride& o : options.overrides) {
+    NamePattern pattern("--override", o.pattern);
+    for (const LinearTask& linear : linears) {
+      if (pattern.matches(linear.name)) names.insert(linear.name);
+    }
+  }
+  return names;
 }
 
 Json quantization_config(std::span<const LinearTask> linears, std::int64_t group_size,

@@ -4,6 +4,7 @@
 
 #include <bittern/quantize.h>
 
+#include <set>
 #include <span>
 #include <string>
 #include <vector>
@@ -24,6 +25,9 @@ const Scheme& resolve_override(const SchemeOverride& override_, const Scheme& ba
 std::vector<std::string> skipped(const QuantizeOptions& options);
 /// Sets LinearTask::scheme of all. Error(invalid_argument) as above, and for an override that matches none of them.
 void assign_schemes(std::vector<LinearTask>& linears, const QuantizeOptions& options);
+
+/// Names of the linears that overrides match.
+std::set<std::string> overridden(std::span<const LinearTask> linears, const QuantizeOptions& options);
 
 /// "quantization_config" of config.json for linears that have their schemes.
 Json quantization_config(std::span<const LinearTask> linears, std::int64_t group_size,
