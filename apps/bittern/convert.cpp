@@ -1,5 +1,5 @@
-// `bittern convert`: writes a model in another format. Today that is one GGUF file; a directory as output stands for
-// the workspace and is refused by name until it exists.
+// `bittern convert`: writes a model in another format: one GGUF file, or a directory, the workspace
+// (convert_workspace.cpp). Which of the two it is follows from the name of the output; options of the other are refused.
 #include <bittern/error.h>
 
 #include <array>
@@ -10,6 +10,7 @@
 #include "base/json.h"
 #include "base/progress.h"
 #include "base/strings.h"
+#include "convert_workspace.h"
 #include "model_source.h"
 #include "models/gguf_export.h"
 #include "options.h"
@@ -18,11 +19,10 @@
 namespace bittern::cli {
 namespace {
 
-struct ConvertOptions {
-  std::string model, output, type = "f16";
-  int threads = 0;
-  bool overwrite = false;
-  bool json = false;
+struct ConvertOptions : ConvertWorkspaceOptions {
+  std::string type = "f16";
+  bool verify = false;
+  const CLI::Option *type_option = nullptr, *level_option = nullptr;  // to see which were given
 };
 
 struct TypeRow {
@@ -44,13 +44,13 @@ GgufType type_named(const std::string& name) {
               did_you_mean(name, names));
 }
 
+void refuse_option(const CLI::Option* option, const char* flag, const char* reason) {
+  if (option->count() > 0) throw Error(ErrorCode::invalid_argument, std::string(flag) + " " + reason);
+}
+
 void check_output(const ConvertOptions& options) {
   namespace fs = std::filesystem;
-  if (!options.output.ends_with(".gguf")) {
-    throw Error(ErrorCode::unsupported,
-                "--output is '" + options.output + "': converting to a directory (a workspace) is not supported yet",
-                "give a name that ends in .gguf");
-  }
+  refuse_option(options.level_option, "--level", "is for a workspace; a GGUF file is packed for no machine");
   std::error_code ignored;
   if (fs::is_directory(options.output, ignored)) {
     throw Error(ErrorCode::invalid_argument, "--output: " + options.output + " is a directory");
@@ -68,6 +68,7 @@ Json to_json(const ConvertOptions& options, const GgufExportReport& report) {
   Json tensors = Json::object();
   for (const auto& [name, count] : report.tensors) tensors[name] = count;
   return {{"output", options.output},
+          {"dry_run", options.dry_run},
           {"architecture", report.architecture},
           {"tensors", tensors},
           {"parameters", report.parameters},
@@ -79,17 +80,19 @@ void print_text(const ConvertOptions& options, const GgufExportReport& report) {
   for (const auto& [name, count] : report.tensors) {
     tensors += (tensors.empty() ? "" : ", ") + std::to_string(count) + " " + name;
   }
-  std::printf("wrote %s: %s, %s parameters in %s (%.2f bits each); tensors: %s\n", options.output.c_str(),
+  std::printf("%s %s: %s, %s parameters in %s (%.2f bits each); tensors: %s\n",
+              options.dry_run ? "would write" : "wrote", options.output.c_str(),
               report.architecture.c_str(), human_count(static_cast<std::uint64_t>(report.parameters)).c_str(),
               human_bytes(static_cast<std::uint64_t>(report.bytes)).c_str(),
               8.0 * static_cast<double>(report.bytes) / static_cast<double>(report.parameters), tensors.c_str());
 }
 
-int run_convert(const ConvertOptions& options) {
+int convert_to_gguf(const ConvertOptions& options) {
   check_output(options);
   GgufExportOptions exporting;
   exporting.type = type_named(options.type);
   exporting.threads = options.threads;
+  exporting.dry_run = options.dry_run;
   std::unique_ptr<Progress> bar;
   std::int64_t shown = 0;
   exporting.progress = [&](std::int64_t done, std::int64_t total) {
@@ -107,13 +110,37 @@ int run_convert(const ConvertOptions& options) {
   return 0;
 }
 
+int run_convert(const ConvertOptions& options) {
+  if (options.verify) {
+    if (!options.output.empty()) {
+      throw Error(ErrorCode::invalid_argument, "--verify checks MODEL, a workspace, and writes nothing",
+                  "leave out --output");
+    }
+    return verify_workspace(options.model, options.threads, options.json);
+  }
+  if (options.output.empty()) {
+    throw Error(ErrorCode::invalid_argument, "--output is missing",
+                "give a directory for a workspace, or a file whose name ends in .gguf");
+  }
+  if (options.output.ends_with(".gguf")) return convert_to_gguf(options);
+  refuse_option(options.type_option, "--type", "is for a GGUF file; a workspace keeps the formats the model has");
+  return convert_to_workspace(options);
+}
+
 }  // namespace
 
 std::function<int()> declare_convert(CLI::App& command) {
   auto options = std::make_shared<ConvertOptions>();
   add_model_argument(command, options->model);
-  add_option(command, "--output,-o", options->output, "file to write; its name ends in .gguf")->required();
-  add_option(command, "--type", options->type, "how matrices are stored: q4_0, q8_0, q4_k, f16 or bf16");
+  add_option(command, "--output,-o", options->output,
+             "a directory: the workspace; or a file whose name ends in .gguf");
+  options->level_option = add_option(command, "--level", options->level,
+                                     "workspace: the CPU level to pack for: generic, avx2, avx512, avx512vnni, "
+                                     "avx512bf16; without it, this machine's best");
+  options->type_option =
+      add_option(command, "--type", options->type, "GGUF: how matrices are stored: q4_0, q8_0, q4_k, f16 or bf16");
+  add_option(command, "--verify", options->verify, "recompute the checksums of MODEL, a workspace; write nothing");
+  add_option(command, "--dry-run", options->dry_run, "check everything and print what would be written");
   add_option(command, "--overwrite", options->overwrite, "replace the output when it exists");
   add_option(command, "--threads", options->threads, "worker threads; 0: the cores this process may use")
       ->check(CLI::Range(0, 1024));

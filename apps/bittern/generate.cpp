@@ -9,6 +9,8 @@
 #include <iterator>
 
 #include "base/json.h"
+#include "base/strings.h"
+#include "base/sysinfo.h"
 #include "finish_name.h"
 #include "interrupt.h"
 #include "model_loader.h"
@@ -92,8 +94,31 @@ OrderedJson memory_json(const MemoryPlan& plan) {
       {"weights", plan.weights}, {"kv_cache", plan.kv_total()}, {"kv_format", plan.kv_format}, {"step", plan.arena}};
 }
 
+/// What starting took, read off when the first token was there.
+struct StartReport {
+  double seconds = 0;  // from the start of the process to the first token
+  ResidentParts resident;
+};
+
+// Beside weights and KV cache: the process's own memory, less the KV cache's, and weights that are not mapped.
+std::int64_t other_memory(const StartReport& start, server::LoadedModel& model) {
+  const std::int64_t mapped = mapped_weight_bytes(model.model());
+  const MemoryPlan& plan = model.engine().plan();
+  return std::max<std::int64_t>(0, static_cast<std::int64_t>(start.resident.own) - (plan.weights - mapped));
+}
+
+OrderedJson start_json(const StartReport& start, server::LoadedModel& model) {
+  return {{"load_seconds", model.load_seconds()},
+          {"first_token_seconds", start.seconds},
+          {"weights", model.engine().plan().weights},
+          {"weights_mapped", mapped_weight_bytes(model.model())},
+          {"resident_own", start.resident.own},
+          {"resident_mapped", start.resident.mapped},
+          {"resident_own_beside_weights", other_memory(start, model)}};
+}
+
 void print_json(const std::vector<SampleResult>& samples, const server::TextGeneration& generation,
-                const GenerateOptions& options, server::LoadedModel& model) {
+                const GenerateOptions& options, server::LoadedModel& model, const StartReport& start) {
   const server::GenerationStats& stats = generation.stats();
   OrderedJson json = {{"samples", OrderedJson::array()},
                       {"seed", generation.seed()},
@@ -103,9 +128,21 @@ void print_json(const std::vector<SampleResult>& samples, const server::TextGene
                       {"prefill_tokens_per_second", stats.prefill_rate()},
                       {"decode_tokens_per_second", stats.decode_rate()},
                       {"load_seconds", model.load_seconds()},
-                      {"memory", memory_json(model.engine().plan())}};
+                      {"memory", memory_json(model.engine().plan())},
+                      {"start", start_json(start, model)}};
   for (const SampleResult& sample : samples) json["samples"].push_back(sample_json(sample, options, model.tokenizer()));
   std::printf("%s\n", json.dump(2, ' ', false, OrderedJson::error_handler_t::replace).c_str());
+}
+
+void print_start(const StartReport& start, server::LoadedModel& model) {
+  const std::int64_t mapped = mapped_weight_bytes(model.model());
+  std::fprintf(stderr,
+               "start: loaded in %.2f s, first token %.2f s after the process began; weights %s%s; resident beside "
+               "them %s\n",
+               model.load_seconds(), start.seconds,
+               human_bytes(static_cast<std::uint64_t>(model.engine().plan().weights)).c_str(),
+               mapped > 0 ? (", " + human_bytes(static_cast<std::uint64_t>(mapped)) + " of them mapped").c_str() : "",
+               human_bytes(static_cast<std::uint64_t>(other_memory(start, model))).c_str());
 }
 
 void print_stats(const server::TextGeneration& generation) {
@@ -125,7 +162,8 @@ void take(const server::TextEvent& event, SampleResult& sample) {
 }
 
 // Several samples arrive interleaved, so only a single one is printed as it comes.
-std::vector<SampleResult> collect(server::TextGeneration& generation, const GenerateOptions& options) {
+std::vector<SampleResult> collect(server::TextGeneration& generation, const GenerateOptions& options,
+                                  StartReport& start) {
   std::vector<SampleResult> samples(static_cast<std::size_t>(options.n));
   const InterruptGuard interrupt;
   bool timed_out = false, cancelled = false;
@@ -137,6 +175,7 @@ std::vector<SampleResult> collect(server::TextGeneration& generation, const Gene
       cancelled = true;
     }
     if (!event) continue;
+    if (start.seconds == 0) start = {process_seconds(), resident_parts()};
     take(*event, samples[static_cast<std::size_t>(event->sample)]);
     if (options.json || options.n > 1) continue;
     std::fwrite(event->text.data(), 1, event->text.size(), stdout);
@@ -163,15 +202,19 @@ int run_generate(const GenerateOptions& options) {
   request.stop = options.sampling.stop;
   request.include_stop = options.sampling.include_stop;
   server::TextGeneration generation(*model, std::move(request));
-  const std::vector<SampleResult> samples = collect(generation, options);
+  StartReport start;
+  const std::vector<SampleResult> samples = collect(generation, options, start);
   if (options.json) {
-    print_json(samples, generation, options, *model);
+    print_json(samples, generation, options, *model, start);
   } else if (options.n > 1) {
     for (std::size_t i = 0; i < samples.size(); ++i) std::printf("[%zu] %s\n", i, samples[i].text.c_str());
   } else {
     std::printf("\n");
   }
-  if (options.stats) print_stats(generation);
+  if (options.stats) {
+    print_start(start, *model);
+    print_stats(generation);
+  }
   return exit_status_of(samples);
 }
 
@@ -191,7 +234,7 @@ std::function<int()> declare_generate(CLI::App& command) {
              "with --json: log-probabilities, and this many alternatives a token")
       ->check(CLI::Range(-1, 100));
   add_option(command, "--json", options->json, "print one JSON document at the end");
-  add_option(command, "--stats", options->stats, "print counts and speeds to standard error");
+  add_option(command, "--stats", options->stats, "print counts, speeds, start-up time and memory to standard error");
   add_sampling_options(command, options->sampling);
   add_engine_options(command, options->run);
   add_device_options(command, options->run);

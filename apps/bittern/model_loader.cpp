@@ -3,11 +3,14 @@
 
 #include <bittern/error.h>
 
+#include <cstdio>
 #include <fstream>
 #include <iterator>
+#include <type_traits>
 
 #include "base/progress.h"
 #include "model_source.h"
+#include "tensor/run_settings.h"
 
 namespace bittern::cli {
 
@@ -18,7 +21,31 @@ std::string read_text(const std::string& path) {
   return text;
 }
 
-std::unique_ptr<server::LoadedModel> load(const RunOptions& options) {
+RunOptions with_run_settings(RunOptions options, const ModelFiles& files) {
+  const RunSettings* settings = files.run_settings();
+  if (settings == nullptr) return options;
+  const EngineOptions usual;
+  const auto take = [](auto& option, const auto& unset, const auto& setting) {
+    if (setting && option == unset) option = static_cast<std::decay_t<decltype(option)>>(*setting);
+  };
+  EngineOptions& engine = options.engine;
+  take(engine.context, usual.context, settings->context);
+  take(engine.max_sequences, usual.max_sequences, settings->max_sequences);
+  take(engine.max_step_tokens, usual.max_step_tokens, settings->max_step_tokens);
+  take(engine.block_tokens, usual.block_tokens, settings->block_tokens);
+  if (options.kv_cache_memory == "auto") {
+    take(engine.kv_cache_share, usual.kv_cache_share, settings->kv_cache_share);
+    take(engine.kv_cache_blocks, usual.kv_cache_blocks, settings->kv_cache_blocks);
+  }
+  if (options.kv_cache != "auto" || !settings->kv_cache) return options;
+  options.kv_cache = *settings->kv_cache;
+  for (const std::string& notice : settings->notices) std::fprintf(stderr, "bittern: %s\n", notice.c_str());
+  return options;
+}
+
+std::unique_ptr<server::LoadedModel> load(const RunOptions& given) {
+  const std::shared_ptr<const ModelFiles> files = open_model(given.model);
+  const RunOptions options = with_run_settings(given, *files);
   server::LoadedModelOptions load_options;
   load_options.backend = options.backend;
   load_options.device = options.device;
@@ -33,7 +60,10 @@ std::unique_ptr<server::LoadedModel> load(const RunOptions& options) {
     progress->advance(static_cast<std::uint64_t>(done - shown));
     shown = done;
   };
-  auto model = std::make_unique<server::LoadedModel>(open_model(options.model), load_options);
+  load_options.load.notice = [](const std::string& message) {
+    std::fprintf(stderr, "bittern: %s\n", message.c_str());
+  };
+  auto model = std::make_unique<server::LoadedModel>(files, load_options);
   if (progress) progress->finish();
   return model;
 }

@@ -9,6 +9,8 @@
 namespace bittern::cli {
 
 std::unique_ptr<server::LoadedModel> load(const RunOptions& options);
+/// The options with what a workspace's config.ini asks for where they are at their defaults. Prints its notices.
+RunOptions with_run_settings(RunOptions options, const ModelFiles& files);
 /// The whole of a file as text. Error(io) names it.
 std::string read_text(const std::string& path);
 

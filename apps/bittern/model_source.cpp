@@ -9,7 +9,10 @@
 #include <fstream>
 #include <vector>
 
+#include "models/workspace_export.h"
 #include "tensor/gguf_model.h"
+#include "tensor/lmdeploy_workspace.h"
+#include "tensor/workspace.h"
 
 namespace bittern::cli {
 namespace {
@@ -47,7 +50,11 @@ fs::path hub_snapshot(const std::string& id) {
 std::shared_ptr<const ModelFiles> open_model(const std::string& model) {
   if (model.empty()) return embedded_model();
   std::error_code ignored;
-  if (fs::is_directory(model, ignored)) return ModelFiles::from_directory(model);
+  if (fs::is_directory(model, ignored)) {
+    if (is_workspace(model)) return open_workspace(model);
+    if (is_lmdeploy_workspace(model)) return std::make_shared<LmdeployFiles>(model);
+    return ModelFiles::from_directory(model);
+  }
   if (fs::exists(model, ignored)) {
     if (model.ends_with(".gguf")) return open_gguf(model);
     throw Error(ErrorCode::unsupported,

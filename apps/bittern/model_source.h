@@ -1,5 +1,5 @@
-// Where a model comes from: MODEL on the command line becomes ModelFiles. A directory, a GGUF file, an id in the Hugging
-// Face cache (never downloaded here), or nothing for the model linked into the program.
+// Where a model comes from: MODEL on the command line becomes ModelFiles. A checkpoint's directory, a workspace, a GGUF
+// file, an id in the Hugging Face cache (never downloaded here), or nothing for the model linked into the program.
 #pragma once
 
 #include <memory>

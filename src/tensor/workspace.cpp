@@ -188,6 +188,12 @@ void WorkspaceFiles::patch_config(const ConfigIni& ini) {
   change("generation_config.json", end_token);
 }
 
+std::vector<std::string> WorkspaceFiles::list() const {
+  std::vector<std::string> names = files_->list();
+  std::erase(names, kChecksumFile);
+  return names;
+}
+
 std::optional<FileBytes> WorkspaceFiles::find(std::string_view name) const {
   const auto patched = patched_.find(name);
   if (patched == patched_.end()) return files_->find(name);

@@ -34,7 +34,8 @@ class WorkspaceFiles final : public ModelFiles {
   WorkspaceFiles(const std::filesystem::path& dir, PackingReader reader);
 
   const std::string& origin() const override { return files_->origin(); }
-  std::vector<std::string> list() const override { return files_->list(); }
+  /// The model's files; the workspace's own are not among them.
+  std::vector<std::string> list() const override;
   std::optional<FileBytes> find(std::string_view name) const override;
   const RunSettings* run_settings() const override { return &settings_; }
 
