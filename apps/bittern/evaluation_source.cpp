@@ -9,6 +9,7 @@
 #include "base/sha256.h"
 #include "calibration_text.h"
 #include "model_loader.h"
+#include "model_source.h"
 #include "models/model.h"
 #include "server/model_text.h"
 
@@ -60,7 +61,9 @@ quant::Evaluation read_evaluation(const ModelFiles& files, const EvaluationSourc
     check_vocabulary(files, evaluation);
   } else {
     try {
-      evaluation = tokenized(files, std::string(kHeldOutText), built_in_heldout_text());
+      const bool mini = files.origin() == embedded_model()->origin();
+      evaluation = mini ? tokenized(files, std::string(kMiniHeldOutText), mini_heldout_text())
+                        : tokenized(files, std::string(kHeldOutText), built_in_heldout_text());
       check_vocabulary(files, evaluation);
     } catch (const Error& error) {
       return absent(error.what());

@@ -16,12 +16,12 @@ SHARED = pathlib.Path(os.environ.get("BITTERN_SHARED_DATA", ROOT.parent / "share
 
 def test_it_ends_with_what_eval_would_measure(tmp_path):
     out = tmp_path / "w4"
-    report = bittern_json("quantize", "-o", out)
+    report = bittern_json("quantize", MINI, "-o", out)
     quality = report["quality"]
     assert report["plan"]["evaluation"]["windows"] == quality["windows"] == 16
     assert quality["tokens"] == 16 * 255 and quality["context"] == 512
     assert quality["sha256"] == hashlib.sha256(HELD_OUT.read_bytes()).hexdigest()
-    expected = bittern_json("eval", "kl", out, "--data", HELD_OUT, "--limit", 16, "--kv-cache", "f32",
+    expected = bittern_json("eval", "kl", out, "--reference", MINI, "--data", HELD_OUT, "--limit", 16, "--kv-cache", "f32",
                             "--reference-kv-cache", "f32")["kl"]  # fmt: skip
     assert quality["tokens"] == expected["candidate"]["tokens"]
     assert quality["kl"]["value"] == pytest.approx(expected["kl"]["mean"], rel=1e-3)
@@ -32,6 +32,12 @@ def test_it_ends_with_what_eval_would_measure(tmp_path):
     percentiles = [p["kl"] for p in quality["kl_percentiles"]]
     assert percentiles == sorted(percentiles) and percentiles[-1] <= quality["kl_max"]
     assert [p.name for p in tmp_path.iterdir()] == ["w4"]
+
+
+def test_the_embedded_model_is_measured_on_its_own_kind_of_text(tmp_path):
+    quality = bittern_json("quantize", "-o", tmp_path / "w4", "--eval-tokens", 1024)["quality"]
+    assert quality["sha256"] == hashlib.sha256((MINI / "text" / "heldout.txt").read_bytes()).hexdigest()
+    assert quality["reference_perplexity"]["value"] < 3 and 0 < quality["kl"]["value"] < 0.02
 
 
 def test_the_terminal_and_the_page_tell_it_too(tmp_path):
