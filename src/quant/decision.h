@@ -36,6 +36,11 @@ struct Candidate {
   std::string weights;  // of a quantization, "w4a16-awq-g128"
   std::string kv;       // of a KV precision, "int8"
 
+  template <class V>
+  void fields(V&& v) {
+    v("weights", weights);
+    v("kv", kv);
+  }
   bool operator==(const Candidate&) const = default;
   bool plain() const { return weights.empty() && kv.empty(); }
   /// "plain", "kv int8", "w4a16-awq-g128", "w4a16-awq-g128 + kv int8".
@@ -48,10 +53,33 @@ struct Measured {
   // recalled, long generation that repeats itself) are this candidate's own.
   double kl = 0, same_top = 1;
   std::optional<double> tasks = {}, recall = {}, repeat = {};
+  // Told, and no part of the rule: the 95 % interval of KL, the perplexity of the text, and how many tokens of a long
+  // generation are plain's before the first that is not, on average.
+  std::optional<double> kl_low = {}, kl_high = {}, perplexity = {}, agreement = {};
   // Memory in bytes; `peak` is what the process takes with the context and the sequences that were asked for.
   std::int64_t weight_bytes = 0, kv_bytes = 0, peak_bytes = 0;
   // Tokens per second: of a prompt, of one sequence, of many at once together.
   double prefill = 0, decode = 0, batched = 0;
+
+  template <class V>
+  void fields(V&& v) {
+    v("candidate", candidate);
+    v("kl", kl);
+    v("kl_low", kl_low);
+    v("kl_high", kl_high);
+    v("same_top", same_top);
+    v("perplexity", perplexity);
+    v("tasks", tasks);
+    v("recall", recall);
+    v("repeat", repeat);
+    v("agreement", agreement);
+    v("weight_bytes", weight_bytes);
+    v("kv_bytes", kv_bytes);
+    v("peak_bytes", peak_bytes);
+    v("prefill", prefill);
+    v("decode", decode);
+    v("batched", batched);
+  }
 };
 
 /// Why `measured` is below the bar, one sentence a bar it misses; empty when it passes.

@@ -1,0 +1,107 @@
+// Names to options of quantization, and one quantization after the other.
+#include "tune_weights.h"
+
+#include <bittern/error.h>
+#include <fmt/core.h>
+
+#include <algorithm>
+#include <charconv>
+#include <cstdio>
+
+#include "base/progress.h"
+#include "base/strings.h"
+
+namespace bittern::cli {
+namespace {
+
+constexpr const char* kForm = "give SCHEME-ALGORITHM or SCHEME-ALGORITHM-gGROUP, such as w4a16-awq-g128";
+
+[[noreturn]] void refuse(const std::string& name, const std::string& why) {
+  throw Error(ErrorCode::invalid_argument, fmt::format("quantization '{}': {}", name, why), kForm);
+}
+
+/// Takes "-gGROUP" off the end of `rest`.
+std::int64_t take_group(const std::string& name, std::string& rest) {
+  const std::size_t dash = rest.rfind("-g");
+  if (dash == std::string::npos || dash + 2 == rest.size()) return 128;
+  const char *begin = rest.data() + dash + 2, *end = rest.data() + rest.size();
+  if (*begin < '0' || *begin > '9') return 128;  // "-gptq"
+  std::int64_t group = 0;
+  const auto [read, error] = std::from_chars(begin, end, group);
+  if (error != std::errc() || read != end || group <= 0) refuse(name, "no such group size");
+  rest.resize(dash);
+  return group;
+}
+
+class QuantizeProgressBar final : public quant::QuantizeSink {
+ public:
+  explicit QuantizeProgressBar(std::string title) : title_(std::move(title)) {}
+  void progress(const quant::QuantizeProgress& p) override {
+    if (!bar_) bar_ = std::make_unique<Progress>(title_, static_cast<std::uint64_t>(p.total), Progress::Unit::bytes);
+    bar_->advance(static_cast<std::uint64_t>(p.done - done_));
+    done_ = p.done;
+  }
+
+ private:
+  std::string title_;
+  std::unique_ptr<Progress> bar_;
+  std::int64_t done_ = 0;
+};
+
+}  // namespace
+
+NamedQuantization quantization_from_name(const std::string& name) {
+  NamedQuantization result;
+  std::string rest = name;
+  result.group_size = take_group(name, rest);
+  const std::size_t dash = rest.rfind('-');
+  if (dash == std::string::npos || dash == 0 || dash + 1 == rest.size()) refuse(name, "scheme or algorithm is missing");
+  result.scheme = rest.substr(0, dash);
+  result.algorithm = rest.substr(dash + 1);
+  const auto algorithms = quant::algorithms();
+  if (std::ranges::find(algorithms, result.algorithm, &quant::Choice::name) == algorithms.end())
+    refuse(name, fmt::format("there is no algorithm '{}'", result.algorithm));
+  return result;
+}
+
+TuneWeights::TuneWeights(std::shared_ptr<const ModelFiles> source, std::filesystem::path directory,
+                         CalibrationSourceOptions calibration, int threads)
+    : source_(std::move(source)),
+      directory_(std::move(directory)),
+      calibration_(std::move(calibration)),
+      threads_(threads) {}
+
+quant::QuantizeOptions TuneWeights::options_for(const std::string& name, bool with_calibration) const {
+  const NamedQuantization named = quantization_from_name(name);
+  quant::QuantizeOptions options;
+  options.scheme = named.scheme;
+  options.algorithm = named.algorithm;
+  options.group_size = named.group_size;
+  options.output = directory_of(name);
+  options.threads = threads_;
+  options.evaluation.absent = "tune measures it";
+  if (!with_calibration || !quant::needs_calibration(named.algorithm)) return options;
+  quant::CalibrationData data = read_calibration(*source_, calibration_);
+  options.calibration.name = data.name;
+  options.calibration.sha256 = data.sha256;
+  options.calibration.sequences = std::move(data.samples);
+  return options;
+}
+
+void TuneWeights::check(const std::string& name) const {
+  quant::QuantizeOptions options = options_for(name, true);
+  options.output.clear();  // it may be there already, from an earlier run
+  quant::plan_quantize(source_, options);
+}
+
+std::string TuneWeights::make(const std::string& name) const {
+  const std::filesystem::path path = directory_of(name);
+  // A directory appears under its name only when it is complete.
+  if (std::filesystem::exists(path)) return path.string();
+  std::filesystem::create_directories(directory_);
+  QuantizeProgressBar sink("quantizing " + name);
+  quant::quantize(source_, options_for(name, true), sink);
+  return path.string();
+}
+
+}  // namespace bittern::cli
