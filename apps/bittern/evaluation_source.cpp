@@ -61,7 +61,7 @@ quant::Evaluation read_evaluation(const ModelFiles& files, const EvaluationSourc
     check_vocabulary(files, evaluation);
   } else {
     try {
-      const bool mini = files.origin() == embedded_model()->origin();
+      const bool mini = is_embedded(files);
       evaluation = mini ? tokenized(files, std::string(kMiniHeldOutText), mini_heldout_text())
                         : tokenized(files, std::string(kHeldOutText), built_in_heldout_text());
       check_vocabulary(files, evaluation);

@@ -4,6 +4,7 @@
 
 #include <memory>
 #include <string>
+#include <string_view>
 
 #include "tensor/model_files.h"
 
@@ -13,5 +14,9 @@ namespace bittern::cli {
 std::shared_ptr<const ModelFiles> open_model(const std::string& model);
 /// The model linked into the program.
 std::shared_ptr<const ModelFiles> embedded_model();
+bool is_embedded(const ModelFiles& files);
+/// Tasks that the embedded model is judged on (JSON lines), of its own kind, which its training did not see.
+inline constexpr const char* kEmbeddedHeldoutTasks = "embedded:mini, tasks/heldout.jsonl";
+std::string_view embedded_heldout_tasks();
 
 }  // namespace bittern::cli

@@ -83,8 +83,10 @@ class Tuning {
         {"Machine", backend_},
         {"Text",
          fmt::format("{}, {} windows of {} tokens at most", text_.name, conditions_.windows, conditions_.window)},
-        {"Tasks", conditions_.tasks.empty() ? "none were given"
-                                            : fmt::format("{} of {}", conditions_.tasks.size(), options_.tasks)},
+        {"Tasks", conditions_.tasks.empty()
+                      ? "none were given"
+                      : fmt::format("{} of {}", conditions_.tasks.size(),
+                                    options_.tasks.empty() ? kEmbeddedHeldoutTasks : options_.tasks)},
         {"Recall", conditions_.recall ? fmt::format("names planted in {} tokens, {} at each of {} depths",
                                                     conditions_.recall->lengths.front(), conditions_.recall->samples,
                                                     conditions_.recall->depths.size())
@@ -238,15 +240,18 @@ void add_rule_options(CLI::App& command, TuneOptions& o) {
 void add_measurement_options(CLI::App& command, TuneOptions& o) {
   TuneConditions& c = o.conditions;
   const char* group = "What is measured";
-  add_option(command, "--data", o.data,
-             "text or JSON lines that quality is measured on; by default the held-out text that ships with the program")
+  add_option(
+      command, "--data", o.data,
+      "text or JSON lines that quality is measured on; by default the held-out text that ships with the program, for "
+      "the embedded model its own")
       ->group(group);
   add_option(command, "--windows", c.windows, "windows of the text, of 512 tokens each")
       ->check(CLI::Range(1, 1 << 20))
       ->group(group);
-  add_option(command, "--tasks", o.tasks, "tasks with checkable answers, as `bittern eval tasks` reads them")
+  add_option(command, "--tasks", o.tasks,
+             "tasks with checkable answers, as `bittern eval tasks` reads them; the embedded model has its own")
       ->group(group);
-  add_option(command, "--task-limit", o.task_limit, "tasks to ask; 0: all")
+  add_option(command, "--task-limit", o.task_limit, "tasks to ask, spread evenly over the file; 0: all")
       ->check(CLI::Range(0, 1 << 30))
       ->group(group);
   add_option(command, "--recall-length", o.recall_length,

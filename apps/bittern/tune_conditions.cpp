@@ -9,6 +9,7 @@
 #include "base/sha256.h"
 #include "eval_model.h"
 #include "evaluation_source.h"
+#include "model_source.h"
 #include "models/config.h"
 #include "models/model.h"
 
@@ -65,7 +66,12 @@ TuneConditions make_conditions(const TuneOptions& options, const ModelFiles& fil
   fit_to_context(conditions);
   conditions.text = text.text;
   conditions.bos = text.bos;
-  if (!options.tasks.empty()) conditions.tasks = quant::read_tasks(options.tasks, options.task_limit);
+  if (!options.tasks.empty()) {
+    conditions.tasks = quant::spread(quant::read_tasks(options.tasks), options.task_limit);
+  } else if (is_embedded(files)) {
+    conditions.tasks =
+        quant::spread(quant::tasks_from_lines(embedded_heldout_tasks(), kEmbeddedHeldoutTasks), options.task_limit);
+  }
   if (options.no_recall) return conditions;
   quant::RecallOptions recall;
   const std::int64_t longest = conditions.run.engine.context;

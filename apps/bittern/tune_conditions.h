@@ -20,7 +20,7 @@ struct TuneOptions {
   std::string output = "bittern-tune";
   std::string quality = "balanced", memory = "0", objective = "throughput";
   std::string data, tasks;
-  std::int64_t task_limit = 0, recall_length = 0;
+  std::int64_t task_limit = 200, recall_length = 0;
   int recall_samples = 4;
   std::vector<std::string> kv = {"int8"}, weights = {"w4a16-awq-g128"};
   bool no_recall = false, explain = false, json = false;

@@ -181,8 +181,8 @@ Task parse_line(std::string_view text, const std::string& where) {
 
 bool full(const std::vector<Task>& tasks, std::int64_t limit) { return limit > 0 && std::ssize(tasks) >= limit; }
 
-void read_jsonl(const std::filesystem::path& path, std::int64_t limit, std::vector<Task>& tasks) {
-  const std::string text = read_bytes(path);
+void read_lines(std::string_view text, const std::filesystem::path& path, std::int64_t limit,
+                std::vector<Task>& tasks) {
   std::size_t number = 0;
   for (const std::string_view line : split(text, '\n')) {
     ++number;
@@ -284,7 +284,7 @@ void read_mmlu_csv(const std::filesystem::path& path, std::int64_t limit, std::v
 }
 
 void read_file(const std::filesystem::path& path, std::int64_t limit, std::vector<Task>& tasks) {
-  path.extension() == ".csv" ? read_mmlu_csv(path, limit, tasks) : read_jsonl(path, limit, tasks);
+  path.extension() == ".csv" ? read_mmlu_csv(path, limit, tasks) : read_lines(read_bytes(path), path, limit, tasks);
 }
 
 std::vector<std::filesystem::path> files_in(const std::filesystem::path& directory) {
@@ -310,6 +310,22 @@ std::vector<Task> read_tasks(const std::filesystem::path& path, std::int64_t lim
   }
   if (tasks.empty()) refuse(path.string(), "it holds no task");
   return tasks;
+}
+
+std::vector<Task> tasks_from_lines(std::string_view text, const std::string& name) {
+  std::vector<Task> tasks;
+  read_lines(text, name, 0, tasks);
+  if (tasks.empty()) refuse(name, "it holds no task");
+  return tasks;
+}
+
+std::vector<Task> spread(std::vector<Task> tasks, std::int64_t limit) {
+  const std::int64_t count = std::ssize(tasks);
+  if (limit <= 0 || count <= limit) return tasks;
+  std::vector<Task> chosen;
+  for (std::int64_t i = 0; i < limit; ++i)
+    chosen.push_back(std::move(tasks[static_cast<std::size_t>(i * count / limit)]));
+  return chosen;
 }
 
 }  // namespace bittern::quant

@@ -49,6 +49,10 @@ struct Task {
 /// "tolerance"}; GSM8K's {"question", "answer": "... #### 72"}; MMLU's {"question", "subject", "choices", "answer":
 /// index}. Stops after `limit` tasks (0: all). Errors: invalid_argument names file and line; not_found, io.
 std::vector<Task> read_tasks(const std::filesystem::path& path, std::int64_t limit = 0);
+/// The tasks of JSON lines that are in memory; `name` stands for a path in errors and ids.
+std::vector<Task> tasks_from_lines(std::string_view text, const std::string& name);
+/// At most `limit` tasks (0: all), spread evenly, in their order: files often go from kind to kind.
+std::vector<Task> spread(std::vector<Task> tasks, std::int64_t limit);
 
 /// Gives each task the first `shots` examples of its kind (of any kind where none has it) as solved tasks in front of
 /// its own prompt; an example with the same prompt as the task is passed over. Error(invalid_argument) where there are
