@@ -1,4 +1,5 @@
-// `bittern eval tasks`: a file of questions with known answers, asked greedily and many at a time.
+// `bittern eval tasks`: a file of questions with known answers. Replies are generated greedily and many at a time,
+// choices are scored by log-likelihood.
 #pragma once
 
 #include <CLI/CLI.hpp>

@@ -15,6 +15,7 @@ Json to_json(const PplResult& result) {
           {"bos", result.bos < 0 ? Json() : Json(result.bos)},
           {"windows", result.windows},
           {"tokens", result.tokens},
+          {"stopped", result.stopped},
           {"nll", to_json(result.nll)},
           {"perplexity", result.perplexity()},
           {"perplexity_standard_error", result.perplexity_error()}};
