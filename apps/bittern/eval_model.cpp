@@ -5,6 +5,7 @@
 
 #include <algorithm>
 
+#include "model_loader.h"
 #include "model_source.h"
 #include "models/kv_params.h"
 #include "server/model_text.h"
@@ -43,8 +44,9 @@ std::int32_t EvalText::bos() const {
 EvalModel::EvalModel(const RunOptions& options, std::int64_t context)
     : EvalModel(options, EvalText(options.model), context) {}
 
-EvalModel::EvalModel(const RunOptions& options, EvalText text, std::int64_t context)
-    : text_(std::move(text)), backend_(make_backend(options.backend, options.device)) {
+EvalModel::EvalModel(const RunOptions& given, EvalText text, std::int64_t context)
+    : text_(std::move(text)), backend_(make_backend(given.backend, given.device)) {
+  const RunOptions options = with_run_settings(given, *text_.files());
   model_ = load_model(text_.files(), *backend_);
   const ModelConfig& config = model_->config();
   const std::int64_t longest = context > 0 ? context : config.max_positions;
