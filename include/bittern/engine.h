@@ -22,8 +22,8 @@ struct EngineOptions {
   /// auto | f32 | f16 | bf16 | int8 | int4 | int8-static; auto: bf16, on the ref backend f32.
   std::string kv_cache = "auto";
   std::shared_ptr<const KvStaticParams> kv_params;  // of int8-static, which is refused without
-  std::int64_t kv_cache_bytes = 0;  // 0: as many blocks as max_sequences * context need, within kv_cache_share
-  double kv_cache_share = 0.5;      // of free memory, in (0, 1]
+  std::int64_t kv_cache_bytes = 0;   // 0: as many blocks as max_sequences * context need, within kv_cache_share
+  double kv_cache_share = 0.5;       // of free memory, in (0, 1]
   std::int64_t kv_cache_blocks = 0;  // not 0: just so many, whatever the two above say
   int block_tokens = 64;
   /// Longest sequence, prompt and output. 0: what the model was made for, or what the blocks hold if that is less (the

@@ -157,8 +157,8 @@ class Backend {
   /// was decoded), which must be saved in canonical form.
   virtual std::optional<SavedPacking> save_packing(const PackedWeight& weight) const;
   /// A weight over the saved bytes, which are not copied; `keep` is held. `for_linear`: it will be used by linear, not
-  /// by embed alone. Error(invalid_checkpoint) when the parts do not fit each other; null when the packing is of another
-  /// layout or of no use here, and must be unpacked and prepared anew.
+  /// by embed alone. Error(invalid_checkpoint) when the parts do not fit each other; null when the packing is of
+  /// another layout or of no use here, and must be unpacked and prepared anew.
   virtual std::unique_ptr<PackedWeight> adopt_packing(const SavedPacking& saved, bool for_linear);
 
   // --- KV cache ---

@@ -11,8 +11,7 @@
 namespace bittern {
 namespace {
 
-void expect(const std::string& name, std::int64_t found_out, std::int64_t found_in, std::int64_t out,
-            std::int64_t in) {
+void expect(const std::string& name, std::int64_t found_out, std::int64_t found_in, std::int64_t out, std::int64_t in) {
   if (found_out == out && found_in == in) return;
   const auto shape = [](std::int64_t a, std::int64_t b) {
     return "(" + std::to_string(a) + ", " + std::to_string(b) + ")";
@@ -83,8 +82,8 @@ std::unique_ptr<PackedWeight> WeightLoader::adopt(const std::string& name, std::
 void WeightLoader::tell_of_repacking(const PackingLayout& layout) {
   if (told_of_repacking_) return;
   told_of_repacking_ = true;
-  const std::string message = "the workspace is packed as " + layout.describe() + ", which " +
-                              backend_.description() + " does not use: its weights are packed anew in memory";
+  const std::string message = "the workspace is packed as " + layout.describe() + ", which " + backend_.description() +
+                              " does not use: its weights are packed anew in memory";
   if (options_.notice) {
     options_.notice(message);
   } else {

@@ -156,8 +156,8 @@ class Exporter {
     report_.bytes = estimate();
     check_space(report_, options_.output);
     if (options_.dry_run) return report_;
-    AtomicDirectory directory(options_.output, options_.overwrite ? AtomicDirectory::Existing::replace
-                                                                  : AtomicDirectory::Existing::refuse);
+    AtomicDirectory directory(
+        options_.output, options_.overwrite ? AtomicDirectory::Existing::replace : AtomicDirectory::Existing::refuse);
     copy_files(*files_, report_.files, directory.partial());
     write_weights(directory.partial());
     directory.commit();

@@ -1,6 +1,7 @@
-// A model written as a workspace (docs/workspace.md): its weights packed for a level of the CPU backend, config.ini, and
-// the files that tokenizer, templates and KV cache need. One weight is in memory at a time; the directory appears whole
-// or not at all. Any checkpoint that can be loaded can be converted, a workspace or an LMDeploy workspace among them.
+// A model written as a workspace (docs/workspace.md): its weights packed for a level of the CPU backend, config.ini,
+// and the files that tokenizer, templates and KV cache need. One weight is in memory at a time; the directory appears
+// whole or not at all. Any checkpoint that can be loaded can be converted, a workspace or an LMDeploy workspace among
+// them.
 #pragma once
 
 #include <cstdint>

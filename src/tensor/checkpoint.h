@@ -39,8 +39,8 @@ class Checkpoint {
   virtual Weight linear(std::string_view module, std::vector<std::string>& used) const = 0;
   /// The table of embedding `module`: "<module>.weight" as it lies, unless the format quantizes tables too (GGUF).
   virtual Weight table(std::string_view module, std::vector<std::string>& used) const;
-  /// The weight of `module` in the packing a backend saved (a workspace), its rows in the order in which the model takes
-  /// them; nullopt when the checkpoint does not hold it so. `used` receives the keys that `linear` would consume.
+  /// The weight of `module` in the packing a backend saved (a workspace), its rows in the order in which the model
+  /// takes them; nullopt when the checkpoint does not hold it so. `used` receives the keys that `linear` would consume.
   virtual std::optional<SavedPacking> packing(std::string_view module, std::vector<std::string>& used) const;
   /// True when the checkpoint holds `module` in any form `linear` can read.
   virtual bool has_linear(std::string_view module) const = 0;

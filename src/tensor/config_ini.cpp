@@ -257,8 +257,8 @@ RunSettings ConfigIni::run_settings(const ConfigIni& written, bool has_kv_params
     } else if (count == std::floor(count)) {
       settings.kv_cache_blocks = static_cast<std::int64_t>(count);
     } else {
-      refuse(path_, fmt::format("cache_max_entry_count is {:g}: a part of the memory below 1, or a number of blocks",
-                                count));
+      refuse(path_,
+             fmt::format("cache_max_entry_count is {:g}: a part of the memory below 1, or a number of blocks", count));
     }
   }
   set_kv_cache(settings, integer("quant_policy", 0), has_kv_params);

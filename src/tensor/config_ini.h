@@ -14,9 +14,9 @@ namespace bittern {
 
 class ConfigIni {
  public:
-  /// Parses the text of `path`, which names it in errors. Error(invalid_argument) with the line for what is no INI file,
-  /// another section, a key given twice; with the key's name for an unknown key (and the nearest right spelling) and a
-  /// value that is not of the key's type or range; Error(unsupported) for a knob that is not neutral.
+  /// Parses the text of `path`, which names it in errors. Error(invalid_argument) with the line for what is no INI
+  /// file, another section, a key given twice; with the key's name for an unknown key (and the nearest right spelling)
+  /// and a value that is not of the key's type or range; Error(unsupported) for a knob that is not neutral.
   static ConfigIni parse(std::string_view text, const std::string& path);
   /// An empty one to be filled with set().
   ConfigIni() = default;

@@ -1,5 +1,5 @@
-// The tensors of an LMDeploy workspace under a checkpoint's names. A file holds a matrix as (in, out); q, k and v of one
-// part lie side by side, and the rows of q and k heads alternate between the halves that rotation pairs.
+// The tensors of an LMDeploy workspace under a checkpoint's names. A file holds a matrix as (in, out); q, k and v of
+// one part lie side by side, and the rows of q and k heads alternate between the halves that rotation pairs.
 #include <bittern/error.h>
 
 #include <algorithm>
@@ -109,7 +109,8 @@ void LmdeployCheckpoint::expect_size(const std::string& file, std::int64_t eleme
   if (failure) {
     missing_.push_back(file);
   } else if (size != wanted) {
-    wrong_.push_back(file + " (" + std::to_string(size) + " bytes, config.ini asks for " + std::to_string(wanted) + ")");
+    wrong_.push_back(file + " (" + std::to_string(size) + " bytes, config.ini asks for " + std::to_string(wanted) +
+                     ")");
   }
 }
 
@@ -142,12 +143,20 @@ void LmdeployCheckpoint::add_table(const std::string& name, const std::string& f
 void LmdeployCheckpoint::add_vector(const std::string& name, const std::string& file, std::int64_t size) {
   expect_size(file, size);
   vectors_[name] = {file, size, {}};
-  entries_.push_back({name, std::string(safetensors_dtype_name(dtype_)), dtype_, {size}, file,
+  entries_.push_back({name,
+                      std::string(safetensors_dtype_name(dtype_)),
+                      dtype_,
+                      {size},
+                      file,
                       static_cast<std::uint64_t>(size) * dtype_size(dtype_)});
 }
 
 void LmdeployCheckpoint::add_linear(const std::string& name, Source source) {
-  entries_.push_back({name, std::string(safetensors_dtype_name(dtype_)), dtype_, {source.out, source.in}, source.stem,
+  entries_.push_back({name,
+                      std::string(safetensors_dtype_name(dtype_)),
+                      dtype_,
+                      {source.out, source.in},
+                      source.stem,
                       static_cast<std::uint64_t>(source.out * source.in) * dtype_size(dtype_)});
   linears_[name] = std::move(source);
 }
@@ -198,8 +207,12 @@ void LmdeployCheckpoint::add_biases(const std::string& from, const std::string& 
   for (std::int64_t p = 0; p < parts_; ++p) expect_size(part_file(from + "w_qkv", p, ".bias"), qkv[0].file_columns);
   for (std::size_t i = 0; i < 3; ++i) {
     vectors_[to + kNames[i]] = {from + "w_qkv", qkv[i].out, qkv[i].columns};
-    entries_.push_back({to + kNames[i], std::string(safetensors_dtype_name(dtype_)), dtype_, {qkv[i].out},
-                        from + "w_qkv", static_cast<std::uint64_t>(qkv[i].out) * dtype_size(dtype_)});
+    entries_.push_back({to + kNames[i],
+                        std::string(safetensors_dtype_name(dtype_)),
+                        dtype_,
+                        {qkv[i].out},
+                        from + "w_qkv",
+                        static_cast<std::uint64_t>(qkv[i].out) * dtype_size(dtype_)});
   }
   // Every part has a copy of the bias of a matrix that is split along its inputs.
   std::error_code ignored;
@@ -208,7 +221,8 @@ void LmdeployCheckpoint::add_biases(const std::string& from, const std::string& 
   }
 }
 
-/// Columns of (in, columns) files to rows of (out, in), some outputs at a time so that lines of the file are used whole.
+/// Columns of (in, columns) files to rows of (out, in), some outputs at a time so that lines of the file are used
+/// whole.
 template <class T>
 void transpose(const Source& source, const std::vector<MmapFile>& parts, T* to) {
   constexpr std::int64_t kBlock = 32;
@@ -217,8 +231,9 @@ void transpose(const Source& source, const std::vector<MmapFile>& parts, T* to) 
     const std::int64_t end = std::min(source.out, begin + kBlock);
     for (std::int64_t i = 0; i < source.in; ++i) {
       for (std::int64_t o = begin; o < end; ++o) {
-        const auto part = source.split_inputs ? static_cast<std::size_t>(i / part_rows)
-                                              : static_cast<std::size_t>(source.columns[static_cast<std::size_t>(o)].first);
+        const auto part = source.split_inputs
+                              ? static_cast<std::size_t>(i / part_rows)
+                              : static_cast<std::size_t>(source.columns[static_cast<std::size_t>(o)].first);
         const std::int64_t column = source.split_inputs ? o : source.columns[static_cast<std::size_t>(o)].second;
         const T* file = reinterpret_cast<const T*>(parts[part].bytes().data());
         to[o * source.in + i] = file[i % part_rows * source.file_columns + column];

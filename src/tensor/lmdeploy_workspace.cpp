@@ -43,8 +43,9 @@ void check_supported(const ConfigIni& ini, const std::string& path) {
     unsupported(path + ": weight_type is '" + type + "'", "fp16, bf16 and fp32 are read");
   }
   if (ini.has("rotary_embedding") && ini.integer("rotary_embedding", 0) != ini.require_integer("size_per_head")) {
-    unsupported(path + ": rotary_embedding is not size_per_head: how the rotated part of a head was interleaved is not "
-                       "documented",
+    unsupported(path +
+                    ": rotary_embedding is not size_per_head: how the rotated part of a head was interleaved is not "
+                    "documented",
                 "give the Hugging Face checkpoint");
   }
   const std::int64_t parts = ini.integer("tensor_para_size", 1), heads = ini.require_integer("head_num");

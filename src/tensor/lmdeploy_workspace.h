@@ -47,8 +47,8 @@ class LmdeployFiles final : public ModelFiles {
   std::map<std::string, std::shared_ptr<const std::string>, std::less<>> made_;
 };
 
-/// The tensors. A file of another size than config.ini asks for is Error(invalid_checkpoint) with both sizes, before any
-/// is read.
+/// The tensors. A file of another size than config.ini asks for is Error(invalid_checkpoint) with both sizes, before
+/// any is read.
 std::unique_ptr<Checkpoint> open_lmdeploy_checkpoint(std::shared_ptr<const LmdeployFiles> files);
 
 }  // namespace bittern

@@ -124,7 +124,8 @@ const SafetensorsEntry& WorkspaceFiles::tensor(const std::string& name) const {
 void WorkspaceFiles::check_tensors() const {
   std::size_t seen = 0;
   const auto expect = [&](const std::string& name, const char* dtype, const std::vector<std::int64_t>& shape) {
-    if (!same(tensor(name), dtype, shape)) damaged(weights_.bytes.path, quote_name(name) + " has another shape or type");
+    if (!same(tensor(name), dtype, shape))
+      damaged(weights_.bytes.path, quote_name(name) + " has another shape or type");
     ++seen;
   };
   for (const auto& [name, weight] : manifest_.weights) {
@@ -222,8 +223,7 @@ std::vector<std::string> WorkspaceFiles::verify(
   pool.parallel_for(static_cast<int>(weights_.entries.size()), [&](int i, int) {
     const SafetensorsEntry& entry = weights_.entries[static_cast<std::size_t>(i)];
     const auto sum = manifest_.sha256.find(entry.name);
-    const bool right =
-        is_padding(entry.name) || (sum != manifest_.sha256.end() && sum->second == digest(entry.data));
+    const bool right = is_padding(entry.name) || (sum != manifest_.sha256.end() && sum->second == digest(entry.data));
     const std::lock_guard lock(mutex);
     if (!right) wrong.push_back(std::string(kWorkspaceFolder) + "/" + std::string(kPackedFile) + ": " + entry.name);
     done += static_cast<std::int64_t>(entry.bytes);

@@ -24,8 +24,9 @@ class WorkspaceCheckpoint final : public Checkpoint {
 
   const std::vector<TensorEntry>& entries() const override { return entries_; }
   bool contains(std::string_view tensor) const override {
-    const auto place = std::lower_bound(entries_.begin(), entries_.end(), tensor,
-                                        [](const TensorEntry& entry, std::string_view name) { return entry.name < name; });
+    const auto place =
+        std::lower_bound(entries_.begin(), entries_.end(), tensor,
+                         [](const TensorEntry& entry, std::string_view name) { return entry.name < name; });
     return place != entries_.end() && place->name == tensor;
   }
   bool has_linear(std::string_view module) const override { return files_->manifest().weights.contains(module); }
@@ -146,7 +147,8 @@ Weight WorkspaceCheckpoint::dense(std::string_view tensor) const {
   }
   if (!contains(tensor)) throw Error(ErrorCode::not_found, "the workspace has no tensor " + quote_name(tensor));
   const SafetensorsEntry& entry = files_->tensor(std::string(tensor));
-  if (!entry.dtype) throw Error(ErrorCode::unsupported, entry.file + ": " + quote_name(tensor) + " has an unknown type");
+  if (!entry.dtype)
+    throw Error(ErrorCode::unsupported, entry.file + ": " + quote_name(tensor) + " has an unknown type");
   Weight weight;
   weight.name = entry.name;
   weight.format = Format::dense(*entry.dtype);

@@ -101,8 +101,8 @@ WorkspaceManifest WorkspaceManifest::from_json(const Json& json, const std::stri
     const int version = require<int>(json, "workspace");
     if (version != kVersion) {
       throw Error(ErrorCode::unsupported,
-                  path + ": this is a workspace of version " + std::to_string(version) + "; this program reads version " +
-                      std::to_string(kVersion),
+                  path + ": this is a workspace of version " + std::to_string(version) +
+                      "; this program reads version " + std::to_string(kVersion),
                   "make it anew: bittern convert " + get_or<std::string>(json, "source", "MODEL") + " -o DIR");
     }
     WorkspaceManifest manifest;

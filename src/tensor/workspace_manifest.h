@@ -29,9 +29,9 @@ struct WorkspaceWeight {
   Format format;
   std::int64_t out = 0;
   std::int64_t in = 0;
-  bool packed = false;     // part "packed"; otherwise the canonical "data", "scales", "zeros" or "offsets"
-  std::int64_t bytes = 0;  // of the packing
-  Json parameters;         // of the packing
+  bool packed = false;       // part "packed"; otherwise the canonical "data", "scales", "zeros" or "offsets"
+  std::int64_t bytes = 0;    // of the packing
+  Json parameters;           // of the packing
   bool input_order = false;  // part "input_order": Weight::input_order
   bool row_order = false;    // part "row_order": row i of the packing is row row_order[i] of the checkpoint
 };

@@ -23,7 +23,9 @@ namespace fs = std::filesystem;
 constexpr std::int64_t kPage = 4096;
 constexpr std::int64_t kLine = 64;
 
-std::int64_t round_up(std::int64_t value, std::int64_t multiple) { return (value + multiple - 1) / multiple * multiple; }
+std::int64_t round_up(std::int64_t value, std::int64_t multiple) {
+  return (value + multiple - 1) / multiple * multiple;
+}
 
 std::span<const std::byte> bytes_of(const Tensor& tensor) {
   BITTERN_CHECK(tensor.contiguous(), "{}", tensor.describe());

@@ -16,8 +16,8 @@ namespace bittern {
 
 class WorkspaceWriter {
  public:
-  /// Starts DIR/weights/packed.safetensors. `names`: of all weights and vectors that will follow, which bound the header.
-  /// Error(io) when it cannot be written, here and below.
+  /// Starts DIR/weights/packed.safetensors. `names`: of all weights and vectors that will follow, which bound the
+  /// header. Error(io) when it cannot be written, here and below.
   WorkspaceWriter(std::filesystem::path dir, const std::vector<std::string>& names);
   ~WorkspaceWriter();
   WorkspaceWriter(const WorkspaceWriter&) = delete;

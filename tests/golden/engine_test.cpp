@@ -229,6 +229,21 @@ TEST(GoldenEnginePlan, AContextThatDoesNotFitIsRefusedOrShrunk) {
   EXPECT_ERROR(ErrorCode::out_of_memory, "one block of 8 tokens", plan_memory(*loaded.model, *loaded.backend, options));
 }
 
+TEST(GoldenEnginePlan, BlocksAndShareOfTheMemoryBoundTheCache) {
+  Loaded loaded("llama_plain");
+  EngineOptions options = options_of("f32", 4, 16);
+  options.context = 0;
+  options.kv_cache_blocks = 5;
+  EXPECT_EQ(plan_memory(*loaded.model, *loaded.backend, options).kv_blocks, 5);
+  EXPECT_EQ(plan_memory(*loaded.model, *loaded.backend, options).context, 40);
+  options.context = 64;
+  EXPECT_ERROR(ErrorCode::out_of_memory, "kv_cache_blocks is 5", plan_memory(*loaded.model, *loaded.backend, options));
+  options.kv_cache_blocks = 0;
+  options.kv_cache_share = 1e-12;
+  EXPECT_ERROR(ErrorCode::out_of_memory, "1e-10 % of the free memory",
+               plan_memory(*loaded.model, *loaded.backend, options));
+}
+
 TEST(GoldenEnginePlan, BadOptionsAreRefusedByName) {
   Loaded loaded("llama_plain");
   const auto plan = [&](auto change) {
@@ -242,6 +257,9 @@ TEST(GoldenEnginePlan, BadOptionsAreRefusedByName) {
   EXPECT_ERROR(invalid, "max_queued", plan([](EngineOptions& o) { o.max_queued = 0; }));
   EXPECT_ERROR(invalid, "block_tokens", plan([](EngineOptions& o) { o.block_tokens = 0; }));
   EXPECT_ERROR(invalid, "kv_cache_bytes", plan([](EngineOptions& o) { o.kv_cache_bytes = -1; }));
+  EXPECT_ERROR(invalid, "kv_cache_blocks", plan([](EngineOptions& o) { o.kv_cache_blocks = -1; }));
+  EXPECT_ERROR(invalid, "kv_cache_share is 0", plan([](EngineOptions& o) { o.kv_cache_share = 0; }));
+  EXPECT_ERROR(invalid, "kv_cache_share is 1.5", plan([](EngineOptions& o) { o.kv_cache_share = 1.5; }));
   EXPECT_ERROR(invalid, "context is 1000000", plan([](EngineOptions& o) { o.context = 1000000; }));
   EXPECT_ERROR(invalid, "int3", plan([](EngineOptions& o) { o.kv_cache = "int3"; }));
 }

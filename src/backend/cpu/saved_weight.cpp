@@ -1,6 +1,6 @@
 // CpuWeight saved and taken into use again: over mapped bytes without a copy, or unpacked into the canonical weight.
-// Whatever a file claims is checked against its format before a byte is used: sizes follow from format, kind and header,
-// and nothing of them is taken from the file.
+// Whatever a file claims is checked against its format before a byte is used: sizes follow from format, kind and
+// header, and nothing of them is taken from the file.
 #include <bittern/error.h>
 
 #include <algorithm>
@@ -98,9 +98,8 @@ std::unique_ptr<CpuWeight> CpuWeight::adopt(const SavedPacking& saved) {
   }
   check_format(saved, tiled, kind, header);
   std::unique_ptr<CpuWeight> weight(new CpuWeight(saved, tiled, kind, header));
-  const Index expected =
-      tiled ? weight->tile_count() * weight->tile_bytes_
-            : saved.out * saved.in * static_cast<Index>(dtype_size(saved.format.dtype));
+  const Index expected = tiled ? weight->tile_count() * weight->tile_bytes_
+                               : saved.out * saved.in * static_cast<Index>(dtype_size(saved.format.dtype));
   if (static_cast<Index>(saved.bytes.size()) != expected) {
     refuse("it has " + std::to_string(saved.bytes.size()) + " bytes where " + saved.format.name() + " needs " +
            std::to_string(expected));

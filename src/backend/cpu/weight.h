@@ -104,8 +104,8 @@ class CpuWeight final : public PackedWeight {
   int center_ = 0;
   std::array<float, 16> table_{};
   std::vector<std::int32_t> input_order_;
-  AlignedBuffer memory_;               // empty when the bytes are somebody else's
-  std::span<const std::byte> bytes_;   // of memory_, or of what keep_ holds
+  AlignedBuffer memory_;              // empty when the bytes are somebody else's
+  std::span<const std::byte> bytes_;  // of memory_, or of what keep_ holds
   std::shared_ptr<const void> keep_;
 };
 

@@ -69,7 +69,8 @@ Weight make(const Case& c, std::int64_t out, std::int64_t in, unsigned seed) {
     for (std::int64_t g = 0; g < weight.groups(); ++g) {
       const float scale = 0.001f + static_cast<float>(random() % 4096) * 0x1p-14f + (c.f16_scales ? 0.0f : 0x1p-23f);
       weight.scales.row<float>(r)[g] = c.f16_scales ? to_f32(to_f16(scale)) : scale;
-      if (weight.zeros.rank) weight.zeros.row<std::uint8_t>(r)[g] = static_cast<std::uint8_t>(random() % (1u << c.format.bits));
+      if (weight.zeros.rank)
+        weight.zeros.row<std::uint8_t>(r)[g] = static_cast<std::uint8_t>(random() % (1u << c.format.bits));
       if (weight.offsets.rank) weight.offsets.row<float>(r)[g] = static_cast<float>(random() % 1000) * 0.001f - 0.5f;
     }
   }
@@ -120,7 +121,8 @@ std::vector<float> multiply(Backend& backend, const PackedWeight& w, std::int64_
 }
 
 TEST(SavedWeight, SavedAndUnpackedIsTheWeightItself) {
-  for (const auto& [out, in] : std::vector<std::pair<std::int64_t, std::int64_t>>{{17, 44}, {1, 1}, {48, 256}, {33, 129}}) {
+  for (const auto& [out, in] :
+       std::vector<std::pair<std::int64_t, std::int64_t>>{{17, 44}, {1, 1}, {48, 256}, {33, 129}}) {
     for (const Case& c : cases()) {
       const Weight weight = make(c, out, in, 5);
       const auto cpu = cpu_backend("generic");

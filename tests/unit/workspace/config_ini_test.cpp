@@ -10,7 +10,8 @@ namespace {
 ConfigIni parse(const std::string& lines) { return ConfigIni::parse("[llama]\n" + lines, "dir/config.ini"); }
 
 TEST(ConfigIni, ReadsValuesCommentsAndSpaces) {
-  const ConfigIni ini = parse("; a comment\nhead_num = 32\nrope_theta=1e6\n  norm_eps = 1e-05 ; another\nmodel_name = my model\n");
+  const ConfigIni ini =
+      parse("; a comment\nhead_num = 32\nrope_theta=1e6\n  norm_eps = 1e-05 ; another\nmodel_name = my model\n");
   EXPECT_EQ(ini.integer("head_num", 0), 32);
   EXPECT_EQ(ini.real("rope_theta", 0), 1e6);
   EXPECT_EQ(ini.real("norm_eps", 0), 1e-5);
@@ -60,8 +61,9 @@ TEST(ConfigIni, FactsMayNotBeEdited) {
 TEST(ConfigIni, SettingsOfTheRun) {
   const ConfigIni written = parse("session_len = 2048\n");
   const RunSettings run =
-      parse("session_len = 1024\nmax_batch_size = 8\ncache_block_seq_len = 32\nnum_tokens_per_iter = 128\n"
-            "cache_max_entry_count = 0.25\nquant_policy = 8\n")
+      parse(
+          "session_len = 1024\nmax_batch_size = 8\ncache_block_seq_len = 32\nnum_tokens_per_iter = 128\n"
+          "cache_max_entry_count = 0.25\nquant_policy = 8\n")
           .run_settings(written, false);
   EXPECT_EQ(run.context, 1024);
   EXPECT_EQ(run.max_sequences, 8);

@@ -123,7 +123,8 @@ class LayoutWriter {
   }
   void write_file(const std::string& name, const Array& array) {
     std::ofstream(weights_ / name, std::ios::binary)
-        .write(reinterpret_cast<const char*>(array.values.data()), static_cast<std::streamsize>(array.values.size() * 4));
+        .write(reinterpret_cast<const char*>(array.values.data()),
+               static_cast<std::streamsize>(array.values.size() * 4));
   }
   void write_columns(const std::string& stem, const char* extension, const Array& array) {
     for (int p = 0; p < parts_; ++p) {
@@ -238,9 +239,9 @@ TEST_F(Lmdeploy, StaticKvParameters) {
   for (int layer = 0; layer < writer.config().layers; ++layer) {
     for (int part = 0; part < 2; ++part) {
       const float scales[4] = {0.5f + static_cast<float>(part), -0.25f, 0.125f, static_cast<float>(layer)};
-      std::ofstream(writer.weights() / ("layers." + std::to_string(layer) + ".past_kv_scale." + std::to_string(part) +
-                                        ".weight"),
-                    std::ios::binary)
+      std::ofstream(
+          writer.weights() / ("layers." + std::to_string(layer) + ".past_kv_scale." + std::to_string(part) + ".weight"),
+          std::ios::binary)
           .write(reinterpret_cast<const char*>(scales), sizeof scales);
     }
   }

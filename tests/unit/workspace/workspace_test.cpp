@@ -95,9 +95,8 @@ TEST_P(GoldenWorkspace, AWorkspaceOfAWorkspaceIsTheSame) {
             but_the_name(read(temp.path() / "two/weights/config.ini")));
 }
 
-INSTANTIATE_TEST_SUITE_P(Cases, GoldenWorkspace, ::testing::ValuesIn(all_cases()), [](const auto& test) {
-  return test.param.substr(test.param.rfind('/') + 1);
-});
+INSTANTIATE_TEST_SUITE_P(Cases, GoldenWorkspace, ::testing::ValuesIn(all_cases()),
+                         [](const auto& test) { return test.param.substr(test.param.rfind('/') + 1); });
 
 class Workspace : public ::testing::Test {
  protected:
@@ -133,9 +132,8 @@ TEST_F(Workspace, OutlivesItsFilesObject) {
   }
   Runner runner(*model, *backend, model->kv_spec(KvFormat::f32, 16), 4, {});
   SingleSequence sequence(runner);
-  sequence.feed(std::vector<std::int32_t>{1, 2, 3}, {}, [](std::int64_t, std::span<const float> logits) {
-    EXPECT_FALSE(std::isnan(logits[0]));
-  });
+  sequence.feed(std::vector<std::int32_t>{1, 2, 3}, {},
+                [](std::int64_t, std::span<const float> logits) { EXPECT_FALSE(std::isnan(logits[0])); });
 }
 
 TEST_F(Workspace, RepackingForAnotherBackendIsTold) {
