@@ -37,15 +37,14 @@ class Tuning {
         text_(read_tune_text(*files_, options)),
         conditions_(make_conditions(options, *files_, text_)),
         backend_(make_backend(conditions_.run.backend, conditions_.run.device)->description()),
-        decision_(decision_options()),
         weights_(files_, std::filesystem::path(options.output) / "models", options.calibration,
                  conditions_.run.device.threads),
+        decision_(decision_options()),
         state_(std::filesystem::path(options.output) / "tune.json", quant::model_fingerprint(*files_),
                conditions_json(conditions_, options, text_, backend_)) {}
 
-  /// Everything that can be known to fail is refused before the first measurement.
+  /// The rest of what can be known to fail before the first measurement.
   void check() {
-    for (const std::string& name : options_.weights) weights_.check(name);
     for (const std::string& kv : options_.kv) {
       if (kv == "auto") throw Error(ErrorCode::invalid_argument, "--kv auto is what plain has already");
       const auto backend = make_backend(conditions_.run.backend, conditions_.run.device);
@@ -122,8 +121,22 @@ class Tuning {
     decision.memory_limit = options_.memory == "0" ? 0 : parse_bytes("--memory", options_.memory);
     decision.objective = parse_enum<quant::Objective>(options_.objective, "--objective");
     decision.kv = options_.kv;
-    decision.weights = options_.weights;
+    decision.weights = weights_to_try();
     return decision;
+  }
+
+  /// What was named must be possible; where nothing was, a model that cannot be quantized so is tuned without.
+  std::vector<std::string> weights_to_try() const {
+    for (const std::string& name : options_.weights) weights_.check(name);
+    if (!options_.weights.empty()) return options_.weights;
+    try {
+      weights_.check(kUsualWeights);
+      return {kUsualWeights};
+    } catch (const Error& error) {
+      if (error.code() != ErrorCode::unsupported) throw;
+      std::fprintf(stderr, "bittern: quantized weights are not tried: %s\n", error.what());
+      return {};
+    }
   }
 
   TuneMeasurement measured(const quant::Candidate& candidate) {
@@ -143,8 +156,8 @@ class Tuning {
   quant::Evaluation text_;
   TuneConditions conditions_;
   std::string backend_;
-  quant::Decision decision_;
   TuneWeights weights_;
+  quant::Decision decision_;
   TuneState state_;
   TuneMeasurement plain_;
 };
@@ -231,8 +244,10 @@ void add_rule_options(CLI::App& command, TuneOptions& o) {
   add_option(command, "--objective", o.objective,
              "throughput: tokens per second of many sequences; latency: of one; memory: the least of it");
   add_option(command, "--kv", o.kv, "KV cache formats to try, in order")->delimiter(',');
-  add_option(command, "--weights", o.weights,
-             "quantizations to try, in order: SCHEME-ALGORITHM or SCHEME-ALGORITHM-gGROUP")
+  add_option(
+      command, "--weights", o.weights,
+      "quantizations to try, in order: SCHEME-ALGORITHM or SCHEME-ALGORITHM-gGROUP, 4.25bpw-gptq for mixed bits; "
+      "without it, w4a16-awq-g128 where the model can be quantized so")
       ->delimiter(',');
   add_option(command, "--explain", o.explain, "print the path that the rule took");
 }

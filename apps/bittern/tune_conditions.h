@@ -13,6 +13,9 @@
 
 namespace bittern::cli {
 
+/// The quantization that is tried where none is named.
+inline constexpr const char* kUsualWeights = "w4a16-awq-g128";
+
 /// What `bittern tune` was asked for.
 struct TuneOptions {
   TuneConditions conditions;
@@ -22,7 +25,8 @@ struct TuneOptions {
   std::string data, tasks;
   std::int64_t task_limit = 200, recall_length = 0;
   int recall_samples = 4;
-  std::vector<std::string> kv = {"int8"}, weights = {"w4a16-awq-g128"};
+  std::vector<std::string> kv = {"int8"};
+  std::vector<std::string> weights;  // none: kUsualWeights, where the model can be quantized so
   bool no_recall = false, explain = false, json = false;
   std::string html;
 };

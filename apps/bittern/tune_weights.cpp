@@ -14,7 +14,8 @@
 namespace bittern::cli {
 namespace {
 
-constexpr const char* kForm = "give SCHEME-ALGORITHM or SCHEME-ALGORITHM-gGROUP, such as w4a16-awq-g128";
+constexpr const char* kForm =
+    "give SCHEME-ALGORITHM or SCHEME-ALGORITHM-gGROUP, such as w4a16-awq-g128, or 4.25bpw-gptq for mixed bits";
 
 [[noreturn]] void refuse(const std::string& name, const std::string& why) {
   throw Error(ErrorCode::invalid_argument, fmt::format("quantization '{}': {}", name, why), kForm);
@@ -31,6 +32,17 @@ std::int64_t take_group(const std::string& name, std::string& rest) {
   if (error != std::errc() || read != end || group <= 0) refuse(name, "no such group size");
   rest.resize(dash);
   return group;
+}
+
+/// "4.25bpw" is 4.25; 0 for what does not end so.
+double bits_per_weight(const std::string& name, std::string_view scheme) {
+  if (!scheme.ends_with("bpw")) return 0;
+  double bits = 0;
+  const char* end = scheme.data() + scheme.size() - 3;
+  const auto [read, error] = std::from_chars(scheme.data(), end, bits);
+  if (error != std::errc() || read != end || !(bits > 0 && bits < 32))
+    refuse(name, "no such number of bits per weight");
+  return bits;
 }
 
 class QuantizeProgressBar final : public quant::QuantizeSink {
@@ -58,6 +70,8 @@ NamedQuantization quantization_from_name(const std::string& name) {
   if (dash == std::string::npos || dash == 0 || dash + 1 == rest.size()) refuse(name, "scheme or algorithm is missing");
   result.scheme = rest.substr(0, dash);
   result.algorithm = rest.substr(dash + 1);
+  result.bits_per_weight = bits_per_weight(name, result.scheme);
+  if (result.bits_per_weight > 0) result.scheme.clear();
   const auto algorithms = quant::algorithms();
   if (std::ranges::find(algorithms, result.algorithm, &quant::Choice::name) == algorithms.end())
     refuse(name, fmt::format("there is no algorithm '{}'", result.algorithm));
@@ -71,7 +85,7 @@ TuneWeights::TuneWeights(std::shared_ptr<const ModelFiles> source, std::filesyst
       calibration_(std::move(calibration)),
       threads_(threads) {}
 
-quant::QuantizeOptions TuneWeights::options_for(const std::string& name, bool with_calibration) const {
+quant::QuantizeOptions TuneWeights::options_for(const std::string& name) const {
   const NamedQuantization named = quantization_from_name(name);
   quant::QuantizeOptions options;
   options.scheme = named.scheme;
@@ -80,7 +94,8 @@ quant::QuantizeOptions TuneWeights::options_for(const std::string& name, bool wi
   options.output = directory_of(name);
   options.threads = threads_;
   options.evaluation.absent = "tune measures it";
-  if (!with_calibration || !quant::needs_calibration(named.algorithm)) return options;
+  if (named.bits_per_weight > 0) options.budget.emplace().bits_per_weight = named.bits_per_weight;
+  if (!options.budget && !quant::needs_calibration(named.algorithm)) return options;
   quant::CalibrationData data = read_calibration(*source_, calibration_);
   options.calibration.name = data.name;
   options.calibration.sha256 = data.sha256;
@@ -89,8 +104,9 @@ quant::QuantizeOptions TuneWeights::options_for(const std::string& name, bool wi
 }
 
 void TuneWeights::check(const std::string& name) const {
-  quant::QuantizeOptions options = options_for(name, true);
-  options.output.clear();  // it may be there already, from an earlier run
+  quant::QuantizeOptions options = options_for(name);
+  options.output.clear();      // it may be there already, from an earlier run
+  if (options.budget) return;  // planning it is the measuring
   quant::plan_quantize(source_, options);
 }
 
@@ -100,7 +116,7 @@ std::string TuneWeights::make(const std::string& name) const {
   if (std::filesystem::exists(path)) return path.string();
   std::filesystem::create_directories(directory_);
   QuantizeProgressBar sink("quantizing " + name);
-  quant::quantize(source_, options_for(name, true), sink);
+  quant::quantize(source_, options_for(name), sink);
   return path.string();
 }
 

@@ -14,9 +14,12 @@
 
 namespace bittern::cli {
 
-/// A quantization by name, "SCHEME-ALGORITHM" or "SCHEME-ALGORITHM-gGROUP": "w4a16-awq", "w8a16-sym-rtn-g64".
+/// A quantization by name, "SCHEME-ALGORITHM" or "SCHEME-ALGORITHM-gGROUP": "w4a16-awq", "w8a16-sym-rtn-g64". "4.25bpw"
+/// in place of a scheme: bits by measured sensitivity, so many on average.
 struct NamedQuantization {
-  std::string scheme, algorithm;
+  std::string scheme;  // empty with bits_per_weight
+  double bits_per_weight = 0;
+  std::string algorithm;
   std::int64_t group_size = 128;
 };
 /// Error(invalid_argument) says what of `name` it cannot read.
@@ -28,14 +31,14 @@ class TuneWeights {
   TuneWeights(std::shared_ptr<const ModelFiles> source, std::filesystem::path directory,
               CalibrationSourceOptions calibration, int threads);
 
-  /// Throws what would stop make(name), before any work.
+  /// Throws what would stop make(name), as far as it can be known before any work.
   void check(const std::string& name) const;
   /// The model to load for a quantization: its directory, quantized first where that has not been done.
   std::string make(const std::string& name) const;
   std::filesystem::path directory_of(const std::string& name) const { return directory_ / name; }
 
  private:
-  quant::QuantizeOptions options_for(const std::string& name, bool with_calibration) const;
+  quant::QuantizeOptions options_for(const std::string& name) const;
 
   std::shared_ptr<const ModelFiles> source_;
   std::filesystem::path directory_;
