@@ -25,6 +25,7 @@ li{margin:.2rem 0;overflow-wrap:anywhere}.terms{grid-template-columns:repeat(aut
 th,td{padding:.25rem .6rem;text-align:right;white-space:nowrap;border-bottom:1px solid var(--rule)}
 th{color:var(--soft);font-weight:600}
 th:first-child,td:first-child,th:last-child,td:last-child{text-align:left}td:last-child{white-space:normal}
+.noted td:last-child{min-width:14rem}.numbers th:last-child,.numbers td:last-child{text-align:right}
 tr.worst{background:var(--mark)}
 .plot{display:block;width:100%;min-width:34rem;height:auto}.plot text{fill:var(--soft);font-size:11px}
 .key{width:.8rem;height:.8rem;vertical-align:-.05rem;margin-right:.3rem}

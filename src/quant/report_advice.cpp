@@ -62,8 +62,10 @@ std::string read_notes(const QuantizeReport& report) {
 }
 
 std::string measure(const QuantizeReport& report) {
-  const std::string command =
-      "bittern eval kl " + report.plan.output.string() + " --reference " + report.plan.source + " --data FILE";
+  // The embedded model has no name on the command line; it is the reference where none is given.
+  const bool embedded = report.plan.source.starts_with("embedded:");
+  const std::string command = "bittern eval kl " + report.plan.output.string() +
+                              (embedded ? "" : " --reference " + report.plan.source) + " --data FILE";
   return (report.quality ? "On text like that which the model will see: " : "To measure what it cost: ") + command;
 }
 

@@ -78,10 +78,9 @@ std::string percent(double value) { return format_number(100 * value, "%.2f") + 
 std::string percentiles(const QualityReport& quality) {
   std::string text;
   for (const auto& [percent_of_tokens, kl] : quality.kl_percentiles) {
-    text += (text.empty() ? "" : "; ") + ("under " + format_number(kl, "%.3g") + " for ") +
-            format_number(percent_of_tokens) + " %";
+    text += format_number(percent_of_tokens) + " % under " + format_number(kl, "%.2g") + ", ";
   }
-  return text;
+  return text + "largest " + format_number(quality.kl_max, "%.2g");
 }
 
 std::string quality_facts(const QualityReport& quality) {
@@ -94,8 +93,7 @@ std::string quality_facts(const QualityReport& quality) {
   html += page_fact("Same most likely next token",
                     percent(quality.same_top) + " \u00b1 " + format_number(100 * quality.same_top_error, "%.2f"));
   html += "</dl>\n<dl>\n";
-  html += page_fact("KL divergence of single tokens",
-                    percentiles(quality) + "; largest " + format_number(quality.kl_max, "%.3g"));
+  html += page_fact("KL divergence of single tokens", percentiles(quality));
   html +=
       page_fact("Measured on", quality.name + ": " + std::to_string(quality.tokens) + " tokens scored, in " +
                                    std::to_string(quality.windows) + " windows of " + std::to_string(quality.context));
@@ -232,25 +230,48 @@ std::string loss_section(const QuantizeReport& report) {
   return html + page_figure(plot, all) + "</section>\n";
 }
 
-std::string row(const LinearReport& linear, bool worst) {
+// What all linears have to say, when it is the same: then it is said once. Else nothing.
+std::string common_note(const QuantizeReport& report) {
+  const std::string& first = report.linears.front().notes;
+  const bool same =
+      std::ranges::all_of(report.linears, [&](const LinearReport& linear) { return linear.notes == first; });
+  return same ? first : "";
+}
+
+bool notes_differ(const QuantizeReport& report) {
+  return std::ranges::any_of(report.linears,
+                             [&](const LinearReport& linear) { return linear.notes != report.linears.front().notes; });
+}
+
+std::string row(const LinearReport& linear, bool worst, bool with_notes) {
   return std::string(worst ? "<tr class=\"worst\">" : "<tr>") + table_cell(linear.name) +
-         table_cell(std::to_string(linear.out) + " \u00d7 " + std::to_string(linear.in)) +
+         table_cell(format_number(linear.nmse)) + table_cell(loss(linear)) +
+         table_cell(format_number(linear.cosine, "%.6f")) + table_cell(format_number(linear.max_abs)) +
          table_cell(arrow(bytes(linear.source_bytes), bytes(linear.output_bytes))) +
-         table_cell(format_number(linear.nmse)) + table_cell(format_number(linear.cosine, "%.6f")) +
-         table_cell(format_number(linear.max_abs)) + table_cell(loss(linear)) + table_cell(linear.notes) + "</tr>\n";
+         table_cell(std::to_string(linear.out) + " \u00d7 " + std::to_string(linear.in)) +
+         (with_notes ? table_cell(linear.notes) : "") + "</tr>\n";
+}
+
+std::vector<const LinearReport*> worst_first(const QuantizeReport& report) {
+  std::vector<const LinearReport*> list;
+  for (const LinearReport& linear : report.linears) list.push_back(&linear);
+  // Infinite errors first, those that are no number last: an order that sorting can rely on.
+  std::ranges::stable_sort(list, std::greater<>(),
+                           [](const LinearReport* linear) { return std::isnan(linear->nmse) ? -1 : linear->nmse; });
+  return list;
 }
 
 std::string table_section(const QuantizeReport& report) {
-  std::vector<const LinearReport*> worst_first;
-  for (const LinearReport& linear : report.linears) worst_first.push_back(&linear);
-  // Infinite errors first, those that are no number last: an order that sorting can rely on.
-  std::ranges::stable_sort(worst_first, std::greater<>(),
-                           [](const LinearReport* linear) { return std::isnan(linear->nmse) ? -1 : linear->nmse; });
-  std::string html =
-      "<section><h2>Linears, largest NMSE first</h2>\n<div class=\"wide\"><table>\n" +
-      table_head({"linear", "outputs \u00d7 inputs", "size", "NMSE", "cosine", "max error", "loss", "notes"}) +
-      "<tbody>\n";
-  for (const LinearReport* linear : worst_first) html += row(*linear, linear->name == report.worst);
+  if (report.linears.empty()) return "";
+  const bool with_notes = notes_differ(report);
+  std::vector<std::string> titles = {"linear", "NMSE", "loss", "cosine", "max error", "size", "outputs \u00d7 inputs"};
+  if (with_notes) titles.push_back("notes");
+  std::string html = "<section><h2>Linears, largest NMSE first</h2>\n";
+  if (const std::string note = common_note(report); !note.empty())
+    html += "<p class=\"soft\">All of them: " + escape_html(note) + ".</p>\n";
+  html += "<div class=\"wide\"><table class=\"" + std::string(with_notes ? "noted" : "numbers") + "\">\n" +
+          table_head(titles) + "<tbody>\n";
+  for (const LinearReport* linear : worst_first(report)) html += row(*linear, linear->name == report.worst, with_notes);
   return html + "</tbody>\n</table></div></section>\n";
 }
 
@@ -260,7 +281,8 @@ std::string to_html(const QuantizeReport& report, std::uint64_t peak_resident_by
   const QuantizePlan& plan = report.plan;
   std::string html = page_head(plan.source + ", " + plan.scheme + " by " + plan.algorithm);
   html += "<body>\n<h1>" + escape_html(plan.source) + "</h1>\n<p>" + escape_html(plan.architecture) + ", " +
-          std::to_string(plan.layers) + " layers, written to " + escape_html(plan.output.string()) + "</p>\n";
+          std::to_string(plan.layers) + " layers \u2192 " + escape_html(plan.scheme) + " by " +
+          escape_html(plan.algorithm) + ", written to " + escape_html(plan.output.string()) + "</p>\n";
   html += cost_section(report) + advice_section(report) + facts(report, peak_resident_bytes);
   html += nmse_section(report) + loss_section(report) + table_section(report) + terms_section();
   return html + "</body>\n</html>\n";

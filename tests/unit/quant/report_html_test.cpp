@@ -115,7 +115,7 @@ TEST(ReportHtml, TellsWhatWasLostOnWhichTextAndWhatTheWordsMean) {
   const std::string html = to_html(report, 1);
   EXPECT_EQ(malformed(html), "");
   for (const char* text : {"8 \u2192 8.4 (+5.00 %)", "0.0125 \u00b1 0.002", "96.25 % \u00b1 0.60",
-                           "under 0.001 for 50 %; under 0.75 for 99.9 %; largest 1.75",
+                           "50 % under 0.001, 99.9 % under 0.75, largest 1.8",
                            "held.txt: 1020 tokens scored, in 4 windows of 512", "0123456789abcdef\u2026"}) {
     EXPECT_NE(html.find(text), std::string::npos) << text;
   }
@@ -142,6 +142,17 @@ TEST(ReportHtml, ListsTheWorstLinearFirst) {
   EXPECT_LT(place(5), place(7));
   EXPECT_LT(place(7), place(2));
   EXPECT_LT(place(2), place(0));
+}
+
+TEST(ReportHtml, SaysOnceWhatAllLinearsHaveToSay) {
+  QuantizeReport report = make_report(2, true);
+  EXPECT_EQ(to_html(report, 1).find("notes</th>"), std::string::npos);
+  for (LinearReport& linear : report.linears) linear.notes = "damping 0.01";
+  EXPECT_EQ(occurrences(to_html(report, 1), "damping 0.01"), 1u);
+  EXPECT_EQ(to_html(report, 1).find("notes</th>"), std::string::npos);
+  report.linears[1].notes = "damping 0.1";
+  EXPECT_EQ(occurrences(to_html(report, 1), "<td>damping 0.01</td>"), 3u);
+  EXPECT_NE(to_html(report, 1).find("notes</th>"), std::string::npos);
 }
 
 TEST(ReportAdvice, NamesLinearsThatStandOutAndWhatKeepingThemTakes) {
