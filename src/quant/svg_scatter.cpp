@@ -115,11 +115,14 @@ class Drawing {
 
   std::string marks() const {
     std::string svg;
+    bool below = false;  // labels of neighbours in the list stand apart
     for (const ScatterPoint& point : scatter_.points) {
       const double px = x(point.x), py = y(point.y);
       svg += plot_marker(px, py, point.style, point.title);
       const bool right = px < kWidth - 220;
-      svg += text_at(px + (right ? 9 : -9), py - 6, right ? "start" : "end", escape_html(point.title));
+      svg += text_at(px + (right ? 9 : -9), py + (below && py < kHeight - kBottom - 20 ? 16 : -6),
+                     right ? "start" : "end", escape_html(point.title));
+      below = !below;
     }
     return svg;
   }

@@ -87,25 +87,29 @@ std::string table(const Decision& decision) {
   return html + "</tbody></table></div></section>\n";
 }
 
-std::string scatter(const Decision& decision, const Scatter& axes, double (*x)(const Measured&)) {
-  Scatter plot = axes;
-  const auto front = decision.pareto();
+/// Points of the measured candidates; joined are those that no other beats in both coordinates.
+std::string scatter(const Decision& decision, Scatter plot, bool more_is_better, double (*x)(const Measured&)) {
+  const auto beats = [&](const Measured& a, const Measured& b) {
+    const double ax = more_is_better ? -x(a) : x(a), bx = more_is_better ? -x(b) : x(b);
+    return ax <= bx && a.kl <= b.kl && (ax < bx || a.kl < b.kl);
+  };
   int style = 0;
   for (const Measured& m : decision.measured()) {
-    const bool joined = std::ranges::find(front, &m) != front.end();
-    plot.points.push_back({x(m), m.kl, style++, joined, m.candidate.name()});
+    const bool beaten =
+        std::ranges::any_of(decision.measured(), [&](const Measured& other) { return beats(other, m); });
+    plot.points.push_back({x(m), m.kl, style++, !beaten, m.candidate.name()});
   }
   return "<div class=\"wide\">" + to_svg(plot) + "</div>\n";
 }
 
 std::string pictures(const Decision& decision) {
-  std::string html = section("The trade-off",
-                             "Lower is closer to the model as it is, which lies on the lower edge. The line "
-                             "joins those that no other beats in loss, memory and the speed of the "
-                             "objective at once.");
+  std::string html =
+      section("The trade-off",
+              "Lower is closer to the model as it is, which lies on the lower edge. The line joins those "
+              "that no other beats in both figures at once (the Pareto front).");
   html += scatter(decision,
-                  {.label = "Loss over memory", .x_axis = "memory, GiB", .y_axis = "KL, nats per token", .log_y = true},
-                  [](const Measured& m) { return static_cast<double>(m.peak_bytes) / (1 << 30); });
+                  {.label = "Loss over memory", .x_axis = "memory, MiB", .y_axis = "KL, nats per token", .log_y = true},
+                  false, [](const Measured& m) { return static_cast<double>(m.peak_bytes) / (1 << 20); });
   const bool one = decision.options().objective == Objective::latency;
   html += scatter(
       decision,
@@ -113,7 +117,7 @@ std::string pictures(const Decision& decision) {
        .x_axis = one ? "tokens per second of one sequence" : "tokens per second of many sequences",
        .y_axis = "KL, nats per token",
        .log_y = true},
-      one ? [](const Measured& m) { return m.decode; } : [](const Measured& m) { return m.batched; });
+      true, one ? [](const Measured& m) { return m.decode; } : [](const Measured& m) { return m.batched; });
   return html + "</section>\n";
 }
 
@@ -148,17 +152,17 @@ std::string verdict(const Decision& decision, const Measured& measured) {
 }
 
 std::vector<std::string> tune_columns(const Decision& decision) {
-  std::vector<std::string> titles = {"way to run", "weights", "KV", "memory",  "prompt",
-                                     "one",        "many",    "KL", "same top"};
+  std::vector<std::string> titles = {"way to run", "verdict", "weights", "KV", "memory",
+                                     "prompt",     "one",     "many",    "KL", "same top"};
   for (const OptionalColumn& column : kOptional) {
     if (any(decision, column.figure)) titles.emplace_back(column.title);
   }
-  titles.emplace_back("verdict");
   return titles;
 }
 
 std::vector<std::string> tune_cells(const Decision& decision, const Measured& m) {
   std::vector<std::string> cells = {m.candidate.name(),
+                                    verdict(decision, m),
                                     bytes(m.weight_bytes),
                                     bytes(m.kv_bytes),
                                     bytes(m.peak_bytes),
@@ -170,7 +174,6 @@ std::vector<std::string> tune_cells(const Decision& decision, const Measured& m)
   for (const OptionalColumn& column : kOptional) {
     if (any(decision, column.figure)) cells.push_back(m.*column.figure ? column.text(*(m.*column.figure)) : "-");
   }
-  cells.push_back(verdict(decision, m));
   return cells;
 }
 

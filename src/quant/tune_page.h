@@ -13,9 +13,9 @@ namespace bittern::quant {
 /// What the page says beside the decision. All unescaped.
 struct TunePage {
   std::string model;
-  std::string command;  // that runs the recommendation; empty: there is none
+  std::string command = {};  // that runs the recommendation; empty: there is none
   /// What a figure was measured on: text, tasks, context, machine.
-  std::vector<std::pair<std::string, std::string>> facts;
+  std::vector<std::pair<std::string, std::string>> facts = {};
 };
 
 std::string tune_page(const TunePage& page, const Decision& decision);
