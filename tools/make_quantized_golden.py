@@ -1,14 +1,16 @@
 #!/usr/bin/env python3
 """Records tests/golden/quantized: tiny quantized models and the logits transformers gives their decoded weights.
 
-compressed-tensors models are stored by that package. GPTQ and fp8 models are stored here, bit by bit as their formats
-say, with numpy and torch's own fp8. Needs torch, transformers, safetensors and compressed-tensors.
+compressed-tensors models are stored by that package; those named after a package, by that package's own code
+(package_quantizers.py); other GPTQ and fp8 models here, bit by bit as their formats say, with numpy and torch's own fp8.
+Needs torch, transformers, safetensors and compressed-tensors, and what the cases ask for.
 
-  make_quantized_golden.py [DIRECTORY]
+  make_quantized_golden.py [DIRECTORY [CASE ...]]
 """
 
 import json
 import sys
+import tempfile
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -18,13 +20,14 @@ import transformers
 from compressed_tensors.compressors import BaseCompressor
 from compressed_tensors.quantization import QuantizationArgs, QuantizationScheme
 from compressed_tensors.quantization.utils import calculate_qparams
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 from golden.checkpoint import random_weights, write_expected  # noqa: E402
 from golden.reference import make_reference  # noqa: E402
 from make_golden import record_prompts  # noqa: E402
+import package_quantizers as packages  # noqa: E402
 
 
 # --- how one linear is stored: weight f32 (out, in) -> ({part: tensor}, decoded f32 (out, in)) ---
@@ -132,9 +135,21 @@ CASES = {
     "qwen2_compressed_mxfp4": ("qwen2", compressed_config("mxfp4-pack-quantized", [
         group_of(["Linear"], "mxfp4-pack-quantized", MXFP4)], ["lm_head"]), in_layers,
         lambda name, w: compressed(w, "mxfp4-pack-quantized", MXFP4, scale_dtype=torch.float32)),
+    "llama_autoawq": ("llama", {"quant_method": "awq", "bits": 4, "group_size": 32, "zero_point": True, "version": "gemm",
+                                "modules_to_not_convert": None}, in_layers, lambda name, w: packages.autoawq(w, 32)),
+    "llama_gptqmodel_act_order": ("llama", gptq_config(4, 32, True, True, 1), in_layers,
+                                  lambda name, w: packages.gptqmodel(w, 4, 32, True, True, 1)),
+    "qwen2_gptqmodel_v2": ("qwen2", gptq_config(4, 32, False, False, 2), in_layers,
+                           lambda name, w: packages.gptqmodel(w, 4, 32, False, False, 2)),
+    "llama_autogptq_act_order": ("llama", gptq_config(4, 32, False, True, 1), in_layers,
+                                 lambda name, w: packages.auto_gptq(w, 4, 32, True)),
     "llama_fp8_blocks": ("llama", {"quant_method": "fp8", "fmt": "e4m3", "activation_scheme": "dynamic",
                                    "weight_block_size": [64, 64]}, in_layers, lambda name, w: fp8_blocks(w, 64)),
 }
+
+
+# Whole checkpoints of llm-compressor: model type and weights.
+LLMCOMPRESSOR = {"llama_llmcompressor_w4a16": ("llama", PACK4)}
 
 
 def model_config(model_type):
@@ -158,15 +173,54 @@ def quantize(weights, chosen, store):
     return stored, decoded
 
 
+def case_of(name, model_type):
+    return SimpleNamespace(name=name, model_type=model_type, config=model_config(model_type), seed=len(name), dtype="float32",
+                           prompts=(5, 21))
+
+
 def record(folder, name, model_type, quantization, chosen, store):
-    config = model_config(model_type)
-    case = SimpleNamespace(name=name, model_type=model_type, config=config, seed=len(name), dtype="float32", prompts=(5, 21))
-    reference = make_reference(model_type, config)
+    case = case_of(name, model_type)
+    reference = make_reference(model_type, case.config)
     stored, decoded = quantize(random_weights(case, reference.shapes()), chosen, store)
-    prompts, margin = record_prompts(case, reference.load(decoded))
     (folder / name).mkdir(parents=True, exist_ok=True)
-    (folder / name / "config.json").write_text(json.dumps(config | {"quantization_config": quantization}, indent=2) + "\n")
+    (folder / name / "config.json").write_text(json.dumps(case.config | {"quantization_config": quantization}, indent=2) + "\n")
     save_file(stored, folder / name / "model.safetensors", metadata={"format": "pt"})
+    record_expected(folder, case, reference.load(decoded))
+
+
+def record_llmcompressor(folder, name, model_type, weights):
+    """llm-compressor makes the whole checkpoint; the expected logits are those of what compressed-tensors decodes from it."""
+    case = case_of(name, model_type)
+    reference = make_reference(model_type, case.config)
+    config = transformers.AutoConfig.for_model(**case.config)
+    model = transformers.AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+    model.load_state_dict(random_weights(case, reference.shapes()))
+    with tempfile.TemporaryDirectory() as plain:  # llm-compressor asks for the folder a model came from
+        model.save_pretrained(plain)
+        packages.llmcompressor(transformers.AutoModelForCausalLM.from_pretrained(plain), folder / name, weights)
+    for extra in ("recipe.yaml", "generation_config.json"):
+        (folder / name / extra).unlink(missing_ok=True)
+    quantization = json.loads((folder / name / "config.json").read_text())["quantization_config"]
+    (folder / name / "config.json").write_text(json.dumps(case.config | {"quantization_config": quantization}, indent=2) + "\n")
+    record_expected(folder, case, reference.load(decompress(load_file(folder / name / "model.safetensors"), quantization)))
+
+
+def decompress(stored, quantization):
+    (group,) = quantization["config_groups"].values()
+    scheme = QuantizationScheme(targets=["Linear"], weights=QuantizationArgs(**group["weights"]))
+    compressor = BaseCompressor.get_value_from_registry(quantization["format"])
+    decoded = {key: tensor for key, tensor in stored.items() if key.endswith(".weight")}
+    for key in [key for key in stored if key.endswith(".weight_packed")]:
+        module = key.removesuffix(".weight_packed")
+        parts = {part.removeprefix(module + "."): tensor for part, tensor in stored.items() if part.startswith(module + ".")}
+        parts["weight_scale"] = parts["weight_scale"].float()
+        decoded[module + ".weight"] = compressor.decompress(parts, scheme)["weight"].float()
+    return decoded
+
+
+def record_expected(folder, case, model):
+    name = case.name
+    prompts, margin = record_prompts(case, model)
     named = {f"prompt.{i}.{key}": value for i, tensors in enumerate(prompts) for key, value in tensors.items()}
     write_expected(folder / name, named, f"transformers {transformers.__version__}, f32, eager attention")
     print(f"{name:28} margin {margin:.4f}")
@@ -174,8 +228,12 @@ def record(folder, name, model_type, quantization, chosen, store):
 
 def main() -> int:
     folder = Path(sys.argv[1]) if len(sys.argv) > 1 else ROOT / "tests/golden/quantized"
-    for name, (model_type, quantization, chosen, store) in CASES.items():
-        record(folder, name, model_type, quantization, chosen, store)
+    wanted = sys.argv[2:] or [*CASES, *LLMCOMPRESSOR]
+    for name in wanted:
+        if name in LLMCOMPRESSOR:
+            record_llmcompressor(folder, name, *LLMCOMPRESSOR[name])
+        else:
+            record(folder, name, *CASES[name])
     return 0
 
 

@@ -9,8 +9,10 @@ namespace bittern::golden {
 namespace {
 
 constexpr double kTolerance = 1e-4;
-constexpr const char* kCases[] = {"llama_compressed_mixed", "llama_fp8_blocks", "llama_gptq_act_order",
-                                  "qwen2_compressed_mxfp4", "qwen2_gptq_v2_3bit"};
+constexpr const char* kCases[] = {
+    "llama_autoawq",        "llama_autogptq_act_order",  "llama_compressed_mixed",    "llama_fp8_blocks",
+    "llama_gptq_act_order", "llama_gptqmodel_act_order", "llama_llmcompressor_w4a16", "qwen2_compressed_mxfp4",
+    "qwen2_gptq_v2_3bit",   "qwen2_gptqmodel_v2"};
 
 using Param = std::tuple<const char*, BackendChoice>;
 
