@@ -18,13 +18,21 @@ namespace bittern::cli {
 /// "--kv-cache" -> "BITTERN_KV_CACHE".
 std::string environment_name(std::string_view flag);
 
+template <class T>
+struct IsList : std::false_type {};
+template <class T>
+struct IsList<std::vector<T>> : std::true_type {};
+
 /// An option `--name VALUE` bound to `value`, with its environment twin. `flags` is CLI11's spelling, the long name
-/// first: "--prompt,-p".
+/// first: "--prompt,-p". A list is filled by giving the option again and again.
 template <class T>
 CLI::Option* add_option(CLI::App& command, const std::string& flags, T& value, const std::string& help) {
   CLI::Option* option = [&] {
     if constexpr (std::is_same_v<T, bool>) {
       return command.add_flag(flags, value, help);
+    } else if constexpr (IsList<T>::value) {
+      // One value each time it is given: a list would swallow the MODEL that follows it.
+      return command.add_option(flags, value, help)->capture_default_str()->allow_extra_args(false);
     } else {
       return command.add_option(flags, value, help)->capture_default_str();
     }
