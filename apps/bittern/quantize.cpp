@@ -123,8 +123,8 @@ void print_quality(const quant::QuantizeReport& report) {
   std::printf("  perplexity %.4f -> %.4f (x %.4f)\n", q.reference_perplexity, q.perplexity,
               q.perplexity / q.reference_perplexity);
   std::printf("  KL divergence: mean %.6f +/- %.6f", q.kl, q.kl_error);
-  for (const auto& [percent, kl] : q.kl_percentiles) std::printf(", %g %% under %.4f", percent, kl);
-  std::printf(", max %.4f\n  same most likely token: %.2f +/- %.2f %%\n", q.kl_max, 100 * q.same_top,
+  for (const auto& [percent, kl] : q.kl_percentiles) std::printf(", %g %% under %.2g", percent, kl);
+  std::printf(", max %.2g\n  same most likely token: %.2f +/- %.2f %%\n", q.kl_max, 100 * q.same_top,
               100 * q.same_top_error);
   std::printf("  measured on %s: %ld tokens scored in %ld windows of %ld, in %.1f s\n", q.name.c_str(),
               static_cast<long>(q.tokens), static_cast<long>(q.windows), static_cast<long>(q.context), q.seconds);
