@@ -24,9 +24,7 @@ def bare_package(name: str) -> None:
     spec = importlib.util.find_spec(name)
     if spec is None:
         raise ModuleNotFoundError(f"no package {name}")
-    package = types.ModuleType(name)
-    package.__path__ = list(spec.submodule_search_locations)
-    sys.modules[name] = package
+    sys.modules[name] = importlib.util.module_from_spec(spec)
 
 
 def range_of(weight: torch.Tensor, groups: torch.Tensor, bits: int, symmetric: bool):

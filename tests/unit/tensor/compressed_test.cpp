@@ -4,7 +4,7 @@
 
 #include "support/expect_error.h"
 #include "tensor/compressed_config.h"
-#include "tensor_list.h"
+#include "support/tensor_list.h"
 
 namespace bittern {
 namespace {

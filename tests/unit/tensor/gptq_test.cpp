@@ -9,7 +9,7 @@
 #include <random>
 
 #include "support/expect_error.h"
-#include "tensor_list.h"
+#include "support/tensor_list.h"
 
 namespace bittern {
 namespace {

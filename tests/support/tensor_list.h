@@ -1,6 +1,8 @@
 // A checkpoint in memory from a list of named tensors, for tests of the readers of quantized formats.
 #pragma once
 
+#include <gtest/gtest.h>
+
 #include <cstring>
 #include <memory>
 #include <string>
@@ -45,8 +47,10 @@ class TensorList {
                std::vector<char>(bytes, bytes + static_cast<std::size_t>(tensor.size()) * dtype_size(tensor.dtype)));
   }
 
+  std::string header() const { return "{" + header_ + "}"; }
+  const std::string& data() const { return data_; }
   std::unique_ptr<Checkpoint> open(const Json& config) const {
-    return open_checkpoint(memory_files({{"model.safetensors", raw_safetensors("{" + header_ + "}", data_)}}), config);
+    return open_checkpoint(memory_files({{"model.safetensors", raw_safetensors(header(), data_)}}), config);
   }
 
  private:
