@@ -2,10 +2,14 @@
 // budget chooses and refuses.
 #include <bittern/quantize.h>
 #include <gtest/gtest.h>
+#include <malloc.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include <cmath>
 #include <cstring>
 
+#include "base/sysinfo.h"
 #include "models/runner.h"
 #include "quant/job.h"
 #include "quant/quality.h"
@@ -396,6 +400,34 @@ TEST_F(WithinBudget, PlansWithoutWriting) {
   EXPECT_EQ(std::distance(fs::directory_iterator(dir.path()), fs::directory_iterator()), 1);  // in
   EXPECT_EQ(to_json(plan)["budget"]["linears"].size(), 14u);
   EXPECT_EQ(to_json(run(files).plan)["budget"], to_json(plan)["budget"]);
+}
+
+TEST_F(WithinBudget, HoldsTheMemoryItPlanned) {
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+  GTEST_SKIP() << "sanitizers have memory of their own";
+#endif
+  const auto files =
+      write(TinyCheckpoint({.layers = 5, .hidden = 512, .ffn = 1024, .heads = 8, .kv_heads = 8, .vocab = 64}));
+  set_budget(4.7);
+  const QuantizePlan plan = make_job(files, options).plan;
+  ASSERT_EQ(plan.peak_at, "the measurement of sensitivity");
+  ASSERT_LT(plan.peak_bytes, plan.source_bytes);  // 35 streams and five layers are not in it
+  int channel[2];
+  ASSERT_EQ(pipe(channel), 0);
+  malloc_trim(0);              // no free memory of this process for the child to reuse
+  const pid_t child = fork();  // a fresh peak counter
+  if (child == 0) {
+    const auto before = static_cast<std::int64_t>(resident_bytes());
+    run(files);
+    const std::int64_t grown = static_cast<std::int64_t>(peak_resident_bytes()) - before;
+    _exit(::write(channel[1], &grown, sizeof grown) == sizeof grown ? 0 : 1);
+  }
+  int status = 0;
+  waitpid(child, &status, 0);
+  std::int64_t grown = 0;
+  ASSERT_EQ(::read(channel[0], &grown, sizeof grown), static_cast<ssize_t>(sizeof grown));
+  EXPECT_LE(grown, plan.peak_bytes + (4 << 20)) << "beside the plan: thread stacks, code pages and the allocator";
+  EXPECT_GE(grown, plan.peak_bytes / 2) << "the plan promises far more than is used";
 }
 
 TEST_F(WithinBudget, RefusesWhatCannotBeReachedAndSaysWhatCan) {
