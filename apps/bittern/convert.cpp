@@ -1,5 +1,6 @@
 // `bittern convert`: writes a model in another format: one GGUF file, or a directory, the workspace
-// (convert_workspace.cpp). Which of the two it is follows from the name of the output; options of the other are refused.
+// (convert_workspace.cpp). Which of the two it is follows from the name of the output; options of the other are
+// refused.
 #include <bittern/error.h>
 
 #include <array>
@@ -67,12 +68,8 @@ void check_output(const ConvertOptions& options) {
 Json to_json(const ConvertOptions& options, const GgufExportReport& report) {
   Json tensors = Json::object();
   for (const auto& [name, count] : report.tensors) tensors[name] = count;
-  return {{"output", options.output},
-          {"dry_run", options.dry_run},
-          {"architecture", report.architecture},
-          {"tensors", tensors},
-          {"parameters", report.parameters},
-          {"bytes", report.bytes}};
+  return {{"output", options.output}, {"dry_run", options.dry_run},      {"architecture", report.architecture},
+          {"tensors", tensors},       {"parameters", report.parameters}, {"bytes", report.bytes}};
 }
 
 void print_text(const ConvertOptions& options, const GgufExportReport& report) {
@@ -81,8 +78,8 @@ void print_text(const ConvertOptions& options, const GgufExportReport& report) {
     tensors += (tensors.empty() ? "" : ", ") + std::to_string(count) + " " + name;
   }
   std::printf("%s %s: %s, %s parameters in %s (%.2f bits each); tensors: %s\n",
-              options.dry_run ? "would write" : "wrote", options.output.c_str(),
-              report.architecture.c_str(), human_count(static_cast<std::uint64_t>(report.parameters)).c_str(),
+              options.dry_run ? "would write" : "wrote", options.output.c_str(), report.architecture.c_str(),
+              human_count(static_cast<std::uint64_t>(report.parameters)).c_str(),
               human_bytes(static_cast<std::uint64_t>(report.bytes)).c_str(),
               8.0 * static_cast<double>(report.bytes) / static_cast<double>(report.parameters), tensors.c_str());
 }
@@ -132,8 +129,7 @@ int run_convert(const ConvertOptions& options) {
 std::function<int()> declare_convert(CLI::App& command) {
   auto options = std::make_shared<ConvertOptions>();
   add_model_argument(command, options->model);
-  add_option(command, "--output,-o", options->output,
-             "a directory: the workspace; or a file whose name ends in .gguf");
+  add_option(command, "--output,-o", options->output, "a directory: the workspace; or a file whose name ends in .gguf");
   options->level_option = add_option(command, "--level", options->level,
                                      "workspace: the CPU level to pack for: generic, avx2, avx512, avx512vnni, "
                                      "avx512bf16; without it, this machine's best");

@@ -94,16 +94,18 @@ int verify_workspace(const std::string& dir, int threads, bool json) {
   const auto start = Clock::now();
   const auto workspace = std::dynamic_pointer_cast<const WorkspaceFiles>(open_model(dir));
   if (!workspace) {
-    throw Error(ErrorCode::invalid_argument, "--verify: " + (dir.empty() ? "the embedded model" : dir) +
-                                                 " is not a workspace, so it has no checksums",
-                "make one: bittern convert MODEL -o DIR");
+    throw Error(
+        ErrorCode::invalid_argument,
+        "--verify: " + (dir.empty() ? "the embedded model" : dir) + " is not a workspace, so it has no checksums",
+        "make one: bittern convert MODEL -o DIR");
   }
   std::unique_ptr<Progress> bar;
   const std::vector<std::string> wrong = workspace->verify(threads, bar_function(bar, "verifying"));
   if (bar) bar->finish();
   const std::int64_t bytes = workspace->manifest().file_bytes;
   if (json) {
-    const OrderedJson report = {{"workspace", dir}, {"bytes", bytes}, {"wrong", wrong}, {"seconds", seconds_since(start)}};
+    const OrderedJson report = {
+        {"workspace", dir}, {"bytes", bytes}, {"wrong", wrong}, {"seconds", seconds_since(start)}};
     std::printf("%s\n", report.dump(2).c_str());
   }
   if (!wrong.empty()) {

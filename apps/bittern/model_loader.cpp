@@ -60,9 +60,7 @@ std::unique_ptr<server::LoadedModel> load(const RunOptions& given) {
     progress->advance(static_cast<std::uint64_t>(done - shown));
     shown = done;
   };
-  load_options.load.notice = [](const std::string& message) {
-    std::fprintf(stderr, "bittern: %s\n", message.c_str());
-  };
+  load_options.load.notice = [](const std::string& message) { std::fprintf(stderr, "bittern: %s\n", message.c_str()); };
   auto model = std::make_unique<server::LoadedModel>(files, load_options);
   if (progress) progress->finish();
   return model;

@@ -50,7 +50,8 @@ EngineOptions RunOptions::engine_options() const {
 void add_model_argument(CLI::App& command, std::string& model) {
   command
       .add_option("model", model,
-                  "a directory (a checkpoint or a workspace), a .gguf file, or an id in the Hugging Face cache; without it, the "
+                  "a directory (a checkpoint or a workspace), a .gguf file, or an id in the Hugging Face cache; "
+                  "without it, the "
                   "embedded model")
       ->envname("BITTERN_MODEL")
       ->type_name("MODEL");

@@ -14,6 +14,7 @@
 #include "options.h"
 #include "table.h"
 #include "tensor/checkpoint.h"
+#include "tensor/workspace.h"
 #include "verb.h"
 
 namespace bittern::cli {
@@ -189,6 +190,17 @@ Json report(const ModelFiles& files) {
   return json;
 }
 
+// How a workspace is packed and where it came from; null for other models.
+Json workspace_json(const ModelFiles& files) {
+  const auto* workspace = dynamic_cast<const WorkspaceFiles*>(&files);
+  if (workspace == nullptr) return nullptr;
+  const WorkspaceManifest& manifest = workspace->manifest();
+  return {{"level", manifest.level},
+          {"layout", manifest.layout.describe()},
+          {"source", manifest.source},
+          {"program", manifest.program}};
+}
+
 void print_text(const Json& json) {
   const auto number = [&](const char* key) { return json.at(key).get<std::int64_t>(); };
   std::printf("%s\n", json.at("model").get<std::string>().c_str());
@@ -200,6 +212,12 @@ void print_text(const Json& json) {
               number("layers"), number("hidden"), number("heads"), number("head_dim"), number("kv_heads"),
               number("ffn"), number("vocab"), number("context"),
               json.at("tied_embeddings").get<bool>() ? ", tied embeddings" : "");
+  if (json.contains("workspace")) {
+    const Json& w = json.at("workspace");
+    std::printf("  a workspace, packed for %s (%s) by %s from %s\n\n", w.at("level").get<std::string>().c_str(),
+                w.at("layout").get<std::string>().c_str(), w.at("program").get<std::string>().c_str(),
+                w.at("source").get<std::string>().c_str());
+  }
   Table table({"part", "parameters", "format", "bits per weight", "bytes"});
   char bits[32];
   for (const Json& part : json.at("parts")) {
@@ -221,7 +239,8 @@ struct ShowOptions {
 
 int run_show(const ShowOptions& options) {
   const auto files = open_model(options.model);
-  const Json json = report(*files);
+  Json json = report(*files);
+  if (Json workspace = workspace_json(*files); !workspace.is_null()) json["workspace"] = std::move(workspace);
   if (options.json) {
     std::printf("%s\n", json.dump(2).c_str());
   } else {

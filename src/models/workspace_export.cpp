@@ -130,6 +130,14 @@ std::int64_t stored_bytes(const Checkpoint& checkpoint, const std::string& modul
   return bytes;
 }
 
+bool is_float(const Checkpoint& checkpoint, const std::string& tensor) {
+  for (const TensorEntry& entry : checkpoint.entries()) {
+    if (entry.name == tensor)
+      return entry.dtype == DType::f32 || entry.dtype == DType::f16 || entry.dtype == DType::bf16;
+  }
+  return false;
+}
+
 // --- writing ---
 
 class Exporter {
@@ -200,7 +208,7 @@ class Exporter {
 // Dense weights keep their size, up to a whole tile; of others the first of each kind is packed to see.
 std::int64_t Exporter::estimate(const Checkpoint& checkpoint, const Leaf& leaf, const std::string& kind) {
   const std::int64_t bytes = stored_bytes(checkpoint, leaf.name);
-  if (checkpoint.contains(leaf.name + ".weight") && model_->config().quantization.is_null()) return bytes;
+  if (is_float(checkpoint, leaf.name + ".weight")) return bytes;
   if (!growth_.contains(kind)) {
     const auto packed = pack(source(checkpoint, leaf), leaf);
     growth_[kind] = bytes > 0 ? static_cast<double>(packed->bytes()) / static_cast<double>(bytes) : 1.0;

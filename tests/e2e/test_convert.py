@@ -46,6 +46,14 @@ def test_a_workspace_answers_like_the_checkpoint(workspace, mini_w4, tmp_path):
     assert answer(tmp_path / "w4") == answer(mini_w4)
 
 
+def test_skipped_linears_and_the_tied_head_travel(tmp_path):
+    bittern("quantize", MINI, "-o", tmp_path / "w4", "--group-size", 128, "--skip", "down_proj")
+    report = bittern_json("convert", tmp_path / "w4", "-o", tmp_path / "ws")
+    assert report["formats"] == {"bf16": 7, "int4 g128": 36}  # six down_proj and the table, which is the head too
+    assert "weight_type = mixed" in (tmp_path / "ws" / "weights" / "config.ini").read_text()
+    assert answer(tmp_path / "ws") == answer(tmp_path / "w4")
+
+
 def test_a_workspace_of_the_embedded_model(tmp_path):
     bittern("convert", "-o", tmp_path / "ws")
     assert answer(tmp_path / "ws") == answer(MINI)
@@ -54,6 +62,8 @@ def test_a_workspace_of_the_embedded_model(tmp_path):
 def test_every_verb_takes_it(workspace, mini_w4, tmp_path):
     shown, plain = bittern_json("show", workspace), bittern_json("show", MINI)
     assert shown["parameters"] == plain["parameters"] and shown["layers"] == plain["layers"]
+    assert shown["workspace"]["layout"] == "cpu-tiles16 version 1" and "workspace" not in plain
+    assert "packed for" in bittern("show", workspace).stdout
     options = ("--data", MINI / "text" / "heldout.txt", "--limit", 2)
     assert bittern_json("eval", "ppl", workspace, *options)["ppl"] == bittern_json("eval", "ppl", MINI, *options)["ppl"]
     assert bittern_json("eval", "kl", workspace, "--reference", MINI, *options)["kl"]["kl"]["mean"] == 0
@@ -256,7 +266,9 @@ def test_gguf(tmp_path, kind, bits):
 
 def test_a_gguf_file_becomes_a_workspace(tmp_path):
     bittern("convert", MINI, "-o", tmp_path / "mini.gguf", "--type", "q4_0")
-    bittern("convert", tmp_path / "mini.gguf", "-o", tmp_path / "ws")
+    planned = bittern_json("convert", tmp_path / "mini.gguf", "-o", tmp_path / "ws", "--dry-run")
+    made = bittern_json("convert", tmp_path / "mini.gguf", "-o", tmp_path / "ws")
+    assert planned["weights_bytes"] == pytest.approx(made["weights_bytes"], rel=0.05)
     assert answer(tmp_path / "ws") == answer(tmp_path / "mini.gguf")
 
 
