@@ -56,8 +56,9 @@ quant::Evaluation read_evaluation(const ModelFiles& files, const EvaluationSourc
   if (options.off) return absent("--no-eval was given");
   quant::Evaluation evaluation;
   if (!options.data.empty()) {
-    evaluation = tokenized(files, options.data, read_text(options.data));
-    if (evaluation.text.empty()) throw Error(ErrorCode::invalid_argument, "--eval-data " + options.data + " is empty");
+    const std::string text = read_text(options.data);
+    if (text.empty()) throw Error(ErrorCode::invalid_argument, "--eval-data " + options.data + " is empty");
+    evaluation = tokenized(files, options.data, text);
     check_vocabulary(files, evaluation);
   } else {
     try {
