@@ -196,21 +196,25 @@ std::string figure_row(const std::string& name, const quant::Figure& figure, con
   return text;
 }
 
+/// Small divergences with their power of ten.
+const char* kl_format(double kl) { return kl != 0 && kl < 1e-4 ? "%.2e" : "%.6f"; }
+std::string kl_number(double kl) { return format_number(kl, kl_format(kl)); }
+
 std::string percentile_rows(const quant::KlSummary& summary) {
-  Table table({"percentile", "KL", "Δp of the right token, %"});
+  Table table({"percentile", "KL", "delta p, %"});
   const auto value = [](const std::vector<quant::Percentile>& list, double fraction) -> const double* {
     for (const quant::Percentile& p : list) {
       if (p.fraction == fraction) return &p.value;
     }
     return nullptr;
   };
-  table.row({"maximum", format_number(summary.max_kl, "%.6f"), format_number(100 * summary.max_delta_p, "%.3f")});
+  table.row({"maximum", kl_number(summary.max_kl), format_number(100 * summary.max_delta_p, "%.3f")});
   for (const quant::Percentile& p : summary.delta_p_percentiles) {
     const double* kl = value(summary.kl_percentiles, p.fraction);
-    table.row({quant::percent_name(p.fraction), kl == nullptr ? "" : format_number(*kl, "%.6f"),
-               format_number(100 * p.value, "%.3f")});
+    table.row(
+        {quant::percent_name(p.fraction), kl == nullptr ? "" : kl_number(*kl), format_number(100 * p.value, "%.3f")});
   }
-  table.row({"minimum", format_number(summary.min_kl, "%.6f"), format_number(100 * summary.min_delta_p, "%.3f")});
+  table.row({"minimum", kl_number(summary.min_kl), format_number(100 * summary.min_delta_p, "%.3f")});
   return table.text();
 }
 
@@ -232,9 +236,9 @@ std::string kl_text(const TextEvalOptions& options, const quant::KlResult& resul
   text += figure_row("ratio", summary.ratio, "%.6f");
   text += figure_row("ln of ratio", summary.log_ratio, "%.6f");
   text += figure_row("difference", summary.difference, "%.6f");
-  text += figure_row("mean KL, nats", summary.kl, "%.6f");
-  text += figure_row("mean Δp, %", summary.delta_p, "%.3f", 100) +
-          figure_row("RMS Δp, %", summary.rms_delta_p, "%.3f", 100);
+  text += figure_row("mean KL, nats", summary.kl, kl_format(summary.kl.value));
+  text += figure_row("mean delta p, %", summary.delta_p, "%.3f", 100) +
+          figure_row("RMS delta p, %", summary.rms_delta_p, "%.3f", 100);
   text += figure_row("same top token, %", summary.same_top, "%.3f", 100);
   text += percentile_rows(summary) + curve_rows(summary);
   return text + "(" + protocol(result.reference) + "; " + level_text(options.output) + " over windows)\n" +

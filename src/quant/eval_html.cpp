@@ -75,15 +75,22 @@ Plot percentile_plot(const KlSummary& summary) {
   return plot;
 }
 
-std::string percentile_table(const std::vector<Percentile>& percentiles, double high, double low, double factor,
-                             const std::string& title) {
-  std::string html = "<div class=\"wide\"><table>\n" + table_head({"percentile", title, ""}) + "<tbody>\n";
-  const auto row = [&](const std::string& name, double value) {
-    html += "<tr>" + table_cell(name) + table_cell(format_number(factor * value)) + table_cell("") + "</tr>\n";
+/// Both distributions side by side; KL has fewer percentiles.
+std::string percentile_table(const KlSummary& summary) {
+  std::string html =
+      "<div class=\"wide\"><table>\n" +
+      table_head({"percentile", "KL divergence, nats", "change of the right token's probability, %", ""}) + "<tbody>\n";
+  const auto row = [&](const std::string& name, const std::string& kl, double delta) {
+    html += "<tr>" + table_cell(name) + table_cell(kl) + table_cell(format_number(100 * delta)) + table_cell("") +
+            "</tr>\n";
   };
-  row("maximum", high);
-  for (const Percentile& p : percentiles) row(percent_name(p.fraction) + " %", p.value);
-  row("minimum", low);
+  row("maximum", format_number(summary.max_kl), summary.max_delta_p);
+  for (const Percentile& p : summary.delta_p_percentiles) {
+    const auto kl = std::find_if(summary.kl_percentiles.begin(), summary.kl_percentiles.end(),
+                                 [&](const Percentile& k) { return k.fraction == p.fraction; });
+    row(percent_name(p.fraction) + " %", kl == summary.kl_percentiles.end() ? "" : format_number(kl->value), p.value);
+  }
+  row("minimum", format_number(summary.min_kl), summary.min_delta_p);
   return html + "</tbody>\n</table></div>\n";
 }
 
@@ -161,10 +168,7 @@ std::string kl_page(const EvalPage& page, const KlResult& result, const KlSummar
     html += page_figure(curve_plot(summary), {}) + curve_table(summary) + "</section>\n";
   }
   html += section("Distribution", "Most positions lose less than the mean; the largest losses are what shows in text.");
-  html += page_figure(percentile_plot(summary), {});
-  html += percentile_table(summary.kl_percentiles, summary.max_kl, summary.min_kl, 1, "KL divergence, nats");
-  html += percentile_table(summary.delta_p_percentiles, summary.max_delta_p, summary.min_delta_p, 100,
-                           "change of the right token's probability, %");
+  html += page_figure(percentile_plot(summary), {}) + percentile_table(summary);
   html += "</section>\n" + section("Mean KL by window", "In the order of the text.");
   html += page_figure(window_plot("Mean KL divergence by window", kl_by_window(result), false), {}) + "</section>\n";
   return html + page_bottom(page);
