@@ -24,7 +24,7 @@ namespace {
 
 struct CalibrateVerbOptions {
   RunOptions run;
-  std::string output, data;
+  std::string output, data, column;
   quant::CalibrationDataOptions sampling;
   std::vector<std::string> merge;
   bool kv = false, symmetric = false, resume = false, overwrite = false, json = false;
@@ -83,6 +83,7 @@ void print_json(const CalibrateVerbOptions& options, const Run& run) {
 quant::CalibrationData load_data(const CalibrateVerbOptions& options, const ModelFiles& files) {
   CalibrationSourceOptions source;
   source.data = options.data;
+  source.column = options.column;
   source.samples = options.sampling.samples;
   source.seqlen = options.sampling.seqlen;
   source.seed = options.sampling.seed;
@@ -148,8 +149,13 @@ std::function<int()> declare_calibrate(CLI::App& command) {
   CalibrateVerbOptions& o = *options;
   add_model_argument(command, o.run.model);
   add_option(command, "--output,-o", o.output, "file of statistics to write (safetensors)")->required();
-  add_option(command, "--data", o.data, "text (.txt, .md) or JSON lines (.jsonl); without it, the built-in text")
+  add_option(command, "--data", o.data,
+             "text (.txt, .md), JSON lines (.jsonl) or Parquet (.parquet); without it, the built-in text")
       ->check(CLI::ExistingFile);
+  add_option(command, "--column", o.column,
+             "of JSON lines or Parquet: the text or conversation to use; without it, messages, conversations, text, or "
+             "prompt and completion")
+      ->needs("--data");
   add_option(command, "--samples", o.sampling.samples, "sequences to run")->check(CLI::Range(1, 1 << 24));
   add_option(command, "--seqlen", o.sampling.seqlen, "tokens of the longest sequence")->check(CLI::Range(8, 1 << 24));
   add_option(command, "--seed", o.sampling.seed, "of the draw of sequences");
@@ -158,7 +164,8 @@ std::function<int()> declare_calibrate(CLI::App& command) {
   add_option(command, "--kv", o.kv, "K and V too, for a static int8 KV cache");
   add_option(command, "--symmetric", o.symmetric, "report K and V for the symmetric form")->needs("--kv");
   add_option(command, "--resume", o.resume, "go on with a run that was killed, from OUTPUT.state");
-  add_option(command, "--merge", o.merge, "two files of statistics or more to add up instead of running a model");
+  add_option(command, "--merge", o.merge, "two files of statistics or more to add up instead of running a model")
+      ->allow_extra_args();
   add_option(command, "--overwrite", o.overwrite, "replace the output");
   add_option(command, "--json", o.json, "print JSON");
   add_device_options(command, o.run);
