@@ -68,6 +68,14 @@ void print_plan(const quant::QuantizePlan& plan) {
 
 class ProgressSink final : public quant::QuantizeSink {
  public:
+  void draft(const quant::QuantizePlan& plan) override {
+    std::fprintf(
+        stderr,
+        "%s -> %s\n  measuring what each linear loses, on %ld tokens: the whole run takes at most %s of memory, the "
+        "measurement %s of disk\n",
+        plan.source.c_str(), plan.output.c_str(), static_cast<long>(plan.sensitivity_tokens),
+        bytes(plan.peak_bytes).c_str(), bytes(plan.sensitivity_disk_bytes).c_str());
+  }
   void measuring(int done, int layers) override {
     if (!measurement_)
       measurement_ = std::make_unique<Progress>("measuring sensitivity", static_cast<std::uint64_t>(layers));

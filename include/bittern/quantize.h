@@ -146,6 +146,8 @@ struct QuantizePlan {
   std::string scheme, algorithm;  // scheme: "mixed" where linears differ
   std::vector<SchemeShare> shares;
   std::optional<BudgetPlan> budget;
+  std::int64_t sensitivity_tokens = 0;      // that a budget's measurement runs
+  std::int64_t sensitivity_disk_bytes = 0;  // in OUTPUT.resume meanwhile
   std::int64_t group_size = 0;
   std::string source;  // where the model comes from
   std::filesystem::path output;
@@ -192,6 +194,8 @@ class QuantizeSink {
   virtual void plan(const QuantizePlan&) {}
   /// After each linear and each tensor that is kept.
   virtual void progress(const QuantizeProgress&) {}
+  /// With a budget, before its measurement: the plan with 4 bits everywhere, whose memory and disk hold for any bits.
+  virtual void draft(const QuantizePlan&) {}
   /// While the sensitivity of linears is measured for a budget: layers done, of all. Comes before plan().
   virtual void measuring(int /*layers_done*/, int /*layers*/) {}
   /// While the written model is compared with the original: steps done, of all.

@@ -8,7 +8,6 @@
 #include <algorithm>
 #include <cmath>
 #include <functional>
-#include <set>
 
 #include "base/strings.h"
 #include "quant/calibrate.h"
@@ -53,10 +52,12 @@ class BudgetChoice {
     bits.erase(std::ranges::unique(bits).begin(), bits.end());
     for (const int b : bits) schemes_.push_back(&resolve_override({"*", std::to_string(b)}, base));
     probe_ = &resolve_override({"*", std::to_string(kProbeBits)}, base);
-    std::vector<LinearTask> all;
-    for (const LayerJob& layer : draft.layers) all.insert(all.end(), layer.linears.begin(), layer.linears.end());
-    const std::set<std::string> fixed = overridden(all, options);
-    for (LinearTask& linear : all) (fixed.contains(linear.name) ? fixed_ : free_).push_back(std::move(linear));
+    free_ = free_linears(draft, options);
+    for (const LayerJob& layer : draft.layers) {
+      for (const LinearTask& linear : layer.linears) {
+        if (std::ranges::find(free_, linear.name, &LinearTask::name) == free_.end()) fixed_.push_back(linear);
+      }
+    }
     if (free_.empty()) invalid("the budget has nothing to choose: --override names every linear");
     count_sizes();
   }
@@ -98,7 +99,7 @@ class BudgetChoice {
     s.state = state;
     s.key = key(s);
     s.progress = [&](int done, int layers) { sink.measuring(done, layers); };
-    require_disk(state, s);
+    require_disk(state);
     return measure_sensitivity(files_, free_, options_.calibration, s);
   }
 
@@ -174,11 +175,8 @@ class BudgetChoice {
             {"tokens", s.tokens}};
   }
 
-  void require_disk(const std::filesystem::path& state, const SensitivityOptions& s) const {
-    const ModelConfig config = load_config(*files_);
-    const std::int64_t needed =
-        sensitivity_disk_bytes(config, 1 + s.kv_caches.size() + free_.size(),
-                               sensitivity_tokens(config, free_, options_.calibration, s.tokens));
+  void require_disk(const std::filesystem::path& state) const {
+    const std::int64_t needed = draft_.plan.sensitivity_disk_bytes;
     std::error_code failure;
     const std::filesystem::path folder = std::filesystem::absolute(state).parent_path();
     const auto space = std::filesystem::space(folder, failure);
@@ -275,6 +273,7 @@ Job job_within_budget(const std::shared_ptr<const ModelFiles>& files, const Job&
                       const std::filesystem::path& state, QuantizeSink& sink) {
   const BudgetChoice choice(files, draft, options);
   choice.require_reachable();
+  sink.draft(draft.plan);
   const BudgetChoice::Result chosen = choice.choose(choice.measure(state, sink));
   Job job = make_job(files, options, &chosen.schemes);
   job.plan.budget = chosen.plan;

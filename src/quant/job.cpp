@@ -195,11 +195,13 @@ void plan_memory(Job& job, const ModelConfig& config, const QuantizeOptions& opt
          "layer " + std::to_string(i));
   }
   if (!options.budget) return;
-  std::vector<LinearTask> all;
-  for (const LayerJob& layer : job.layers) all.insert(all.end(), layer.linears.begin(), layer.linears.end());
-  const std::int64_t tokens = sensitivity_tokens(config, all, options.calibration, options.budget->tokens);
+  const std::vector<LinearTask> linears = free_linears(job, options);
+  const std::int64_t tokens = sensitivity_tokens(config, linears, options.calibration, options.budget->tokens);
   for (const LayerJob& layer : job.layers)
     need(layer.source_bytes + sensitivity_bytes(config, layer.linears, tokens), "the measurement of sensitivity");
+  job.plan.sensitivity_tokens = tokens;
+  job.plan.sensitivity_disk_bytes =
+      sensitivity_disk_bytes(config, 1 + options.budget->serving.size() + linears.size(), tokens);
 }
 
 void describe(Job& job, const ModelFiles& files, const ModelConfig& config, Selection&& selection,
@@ -232,6 +234,14 @@ std::vector<std::string> files_to_copy(const ModelFiles& files) {
   std::vector<std::string> names = files.list();
   std::erase_if(names, [](const std::string& name) { return !is_copied(name); });
   return names;
+}
+
+std::vector<LinearTask> free_linears(const Job& job, const QuantizeOptions& options) {
+  std::vector<LinearTask> linears;
+  for (const LayerJob& layer : job.layers) linears.insert(linears.end(), layer.linears.begin(), layer.linears.end());
+  const std::set<std::string> fixed = overridden(linears, options);
+  std::erase_if(linears, [&](const LinearTask& linear) { return fixed.contains(linear.name); });
+  return linears;
 }
 
 std::string tokens_sha256(const Calibration& calibration) {

@@ -41,6 +41,8 @@ using SchemesByName = std::map<std::string, const Scheme*, std::less<>>;
 Job make_job(const std::shared_ptr<const ModelFiles>& files, const QuantizeOptions& options,
              const SchemesByName* chosen = nullptr);
 
+/// Linears whose schemes a budget may choose: those that no override names.
+std::vector<LinearTask> free_linears(const Job& job, const QuantizeOptions& options);
 /// SHA-256 of the calibration's token ids.
 std::string tokens_sha256(const Calibration& calibration);
 

@@ -68,6 +68,7 @@ Json to_json(const QuantizePlan& plan) {
       {"scheme", plan.scheme},
       {"shares", std::move(shares)},
       {"budget", plan.budget ? to_json(*plan.budget) : Json()},
+      {"sensitivity", {{"tokens", plan.sensitivity_tokens}, {"disk_bytes", plan.sensitivity_disk_bytes}}},
       {"algorithm", plan.algorithm},
       {"group_size", plan.group_size},
       {"source", plan.source},

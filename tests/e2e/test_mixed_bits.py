@@ -18,7 +18,8 @@ from awq_reference import nmse  # noqa: E402
 TEXT = MINI / "text" / "heldout.txt"
 SHARED = pathlib.Path(os.environ.get("BITTERN_SHARED_DATA") or ROOT.parent / "shared" / "data")
 STORIES = SHARED / "models" / "stories260K"
-QUICK = ("--samples", 24, "--seqlen", 256, "--no-eval")
+CALIBRATED = ("--samples", 24, "--seqlen", 256, "--no-eval")
+QUICK = ("--sensitivity-tokens", 512, *CALIBRATED)
 
 
 def kl(model, *args):
@@ -59,7 +60,7 @@ def test_compressed_tensors_finds_and_decodes_every_linear(tmp_path):
 
 @pytest.mark.parametrize("algorithm", ["rtn", "gptq"])
 def test_a_budget_loses_less_than_the_same_bits_everywhere(tmp_path, algorithm):
-    calibrated = QUICK if algorithm == "gptq" else QUICK[-1:]
+    calibrated = CALIBRATED if algorithm == "gptq" else CALIBRATED[-1:]
     bittern("quantize", MINI, "-o", tmp_path / "four", "--algorithm", algorithm, "--bits", 4, *calibrated)
     report = bittern_json("quantize", MINI, "-o", tmp_path / "mixed", "--algorithm", algorithm, "--budget", "4.15bpw", *QUICK)
     plan = report["plan"]

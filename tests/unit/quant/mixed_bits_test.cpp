@@ -382,6 +382,28 @@ TEST_F(WithinBudget, StoppedWhileMeasuringGoesOnAndEndsTheSame) {
   EXPECT_FALSE(fs::exists(dir.path() / "out.resume"));
 }
 
+TEST_F(WithinBudget, StoppedWhileQuantizingDoesNotMeasureAgain) {
+  struct Stop : QuantizeSink {
+    void progress(const QuantizeProgress& p) override {
+      if (p.layer == 1) throw Error(ErrorCode::cancelled, "enough");
+    }
+  } stop;
+  struct Count : QuantizeSink {
+    void measuring(int, int) override { ++layers; }
+    int layers = 0;
+  } count;
+  const auto files = write();
+  set_budget(4.4);
+  options.algorithm = "gptq";
+  run(files);
+  const std::string expected = read_text(options.output / "model.safetensors");
+  EXPECT_ERROR(ErrorCode::cancelled, "enough", quantize(files, options, stop));
+  EXPECT_EQ(quantize(files, options, count).resumed_layers, 1);
+  EXPECT_EQ(count.layers, 0);
+  EXPECT_EQ(read_text(options.output / "model.safetensors"), expected);
+  EXPECT_FALSE(fs::exists(dir.path() / "out.resume"));
+}
+
 TEST_F(WithinBudget, GivesTheSameChoiceWithAnyNumberOfThreads) {
   const auto files = write();
   set_budget(4.4);
