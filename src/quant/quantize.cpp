@@ -336,25 +336,15 @@ void evaluate(const std::shared_ptr<const ModelFiles>& files, const QuantizeOpti
               QuantizeReport& report) {
   report.quality_absent = options.evaluation.absent;
   if (options.evaluation.text.empty()) return;
-  report.quality = evaluate_output(files, report.plan, options.evaluation, options.threads,
-                                   [&](std::int64_t done, std::int64_t total) { sink.evaluating(done, total); });
-}
-
-/// A directory that goes with this object.
-class ScratchDirectory {
- public:
-  explicit ScratchDirectory(std::filesystem::path path) : path_(std::move(path)) {}
-  ScratchDirectory(const ScratchDirectory&) = delete;
-  ScratchDirectory& operator=(const ScratchDirectory&) = delete;
-  ~ScratchDirectory() {
-    std::error_code ignored;
-    std::filesystem::remove_all(path_, ignored);
+  try {
+    report.quality = evaluate_output(files, report.plan, options.evaluation, options.threads,
+                                     [&](std::int64_t done, std::int64_t total) { sink.evaluating(done, total); });
+  } catch (const Error& error) {
+    throw Error(error.code(),
+                options.output.string() + " is written, but comparing it with the original failed: " + error.message(),
+                error.hint());
   }
-  const std::filesystem::path& path() const { return path_; }
-
- private:
-  std::filesystem::path path_;
-};
+}
 
 void check_options(const QuantizeOptions& options) {
   const auto invalid = [](const std::string& message) { throw Error(ErrorCode::invalid_argument, message); };

@@ -123,6 +123,16 @@ TEST_F(Evaluate, ReportsWhyNothingWasMeasured) {
   EXPECT_EQ(report.plan.evaluation_windows, 0);
 }
 
+TEST_F(Evaluate, AFailureSaysThatTheOutputIsWritten) {
+  struct Sink : QuantizeSink {
+    void evaluating(std::int64_t, std::int64_t) override { throw Error(ErrorCode::cancelled, "enough"); }
+  } sink;
+  EXPECT_ERROR(ErrorCode::cancelled, "is written, but comparing it with the original failed: enough",
+               quantize(write(TinyCheckpoint()), options, sink));
+  EXPECT_EQ(names_in(dir.path()), (std::vector<std::string>{"in", "out"}));
+  EXPECT_TRUE(fs::exists(options.output / "config.json"));
+}
+
 TEST_F(Evaluate, BadTextIsRefusedBeforeTheWork) {
   const auto files = write(TinyCheckpoint());
   options.evaluation.text[7] = 40;
