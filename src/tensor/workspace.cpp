@@ -44,10 +44,6 @@ std::map<std::string, std::string, std::less<>> read_checksums(const fs::path& p
 
 bool is_padding(const std::string& name) { return name.starts_with(".pad."); }
 
-bool same(const SafetensorsEntry& entry, const std::string& dtype, const std::vector<std::int64_t>& shape) {
-  return entry.dtype_name == dtype && entry.shape == shape;
-}
-
 std::int64_t groups_of(const WorkspaceWeight& weight) {
   return (weight.in + weight.format.group_size - 1) / weight.format.group_size;
 }
@@ -123,35 +119,43 @@ const SafetensorsEntry& WorkspaceFiles::tensor(const std::string& name) const {
 // nothing besides.
 void WorkspaceFiles::check_tensors() const {
   std::size_t seen = 0;
-  const auto expect = [&](const std::string& name, const char* dtype, const std::vector<std::int64_t>& shape) {
-    if (!same(tensor(name), dtype, shape))
-      damaged(weights_.bytes.path, quote_name(name) + " has another shape or type");
-    ++seen;
-  };
   for (const auto& [name, weight] : manifest_.weights) {
-    if (weight.input_order) expect(name + ".input_order", "I32", {weight.in});
-    if (weight.row_order) expect(name + ".row_order", "I32", {weight.out});
-    if (weight.packed) {
-      const SafetensorsEntry& entry = tensor(name + ".packed");
-      const auto held = static_cast<std::int64_t>(entry.bytes);
-      if (entry.dtype_name != "U8" || weight.bytes != held) {
-        damaged(weights_.bytes.path, quote_name(entry.name) + " has " + std::to_string(held) + " bytes, the manifest " +
-                                         "says " + std::to_string(weight.bytes));
-      }
-      ++seen;
-      continue;
-    }
-    if (weight.format.kind == FormatKind::dense) damaged(weights_.bytes.path, quote_name(name) + " is not packed");
-    const std::int64_t groups = groups_of(weight);
-    expect(name + ".data", "U8", {weight.out, weight.format.bits > 4 ? weight.in : (weight.in + 1) / 2});
-    expect(name + ".scales", "F32", {weight.out, groups});
-    if (weight.format.codes != Codes::integer) continue;
-    const bool offsets = index_.contains(name + ".offsets");
-    expect(name + (offsets ? ".offsets" : ".zeros"), offsets ? "F32" : "U8", {weight.out, groups});
+    seen += check_orders(name, weight) + (weight.packed ? check_packing(name, weight) : check_canonical(name, weight));
   }
   for (const std::string& name : manifest_.vectors) seen += tensor(name).name == name ? 1 : 0;
   for (const SafetensorsEntry& entry : weights_.entries) seen += is_padding(entry.name) ? 1 : 0;
   if (seen != weights_.entries.size()) damaged(weights_.bytes.path, "it holds tensors that the manifest does not name");
+}
+
+std::size_t WorkspaceFiles::expect(const std::string& name, std::string_view dtype,
+                                   const std::vector<std::int64_t>& shape) const {
+  const SafetensorsEntry& entry = tensor(name);
+  if (entry.dtype_name != dtype || entry.shape != shape) {
+    damaged(weights_.bytes.path, quote_name(name) + " has another shape or type than the manifest says");
+  }
+  return 1;
+}
+
+// Each of these returns how many tensors it found.
+std::size_t WorkspaceFiles::check_orders(const std::string& name, const WorkspaceWeight& weight) const {
+  return (weight.input_order ? expect(name + ".input_order", "I32", {weight.in}) : 0) +
+         (weight.row_order ? expect(name + ".row_order", "I32", {weight.out}) : 0);
+}
+
+// What the bytes must be is the backend's to say; it checks when it takes them into use.
+std::size_t WorkspaceFiles::check_packing(const std::string& name, const WorkspaceWeight& weight) const {
+  return expect(name + ".packed", "U8", {weight.bytes});
+}
+
+std::size_t WorkspaceFiles::check_canonical(const std::string& name, const WorkspaceWeight& weight) const {
+  if (weight.format.kind == FormatKind::dense) damaged(weights_.bytes.path, quote_name(name) + " is not packed");
+  const std::int64_t groups = groups_of(weight);
+  const std::size_t codes =
+      expect(name + ".data", "U8", {weight.out, weight.format.bits > 4 ? weight.in : (weight.in + 1) / 2}) +
+      expect(name + ".scales", "F32", {weight.out, groups});
+  if (weight.format.codes != Codes::integer) return codes;
+  const bool offsets = index_.contains(name + ".offsets");
+  return codes + expect(name + (offsets ? ".offsets" : ".zeros"), offsets ? "F32" : "U8", {weight.out, groups});
 }
 
 void WorkspaceFiles::read_config_ini() {

@@ -61,6 +61,10 @@ class WorkspaceFiles final : public ModelFiles {
   void read_manifest();
   void map_weights();
   void check_tensors() const;
+  std::size_t expect(const std::string& name, std::string_view dtype, const std::vector<std::int64_t>& shape) const;
+  std::size_t check_orders(const std::string& name, const WorkspaceWeight& weight) const;
+  std::size_t check_packing(const std::string& name, const WorkspaceWeight& weight) const;
+  std::size_t check_canonical(const std::string& name, const WorkspaceWeight& weight) const;
   void read_config_ini();
   void patch_config(const ConfigIni& ini);
 

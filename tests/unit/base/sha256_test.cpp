@@ -14,6 +14,20 @@ TEST(Sha256, StandardExamples) {
   EXPECT_EQ(sha256(std::string(1000000, 'a')), "cdc76e5c9914fb9281a1c7e284d73e67f1809a48a497200e046d39ccc7112cd0");
 }
 
+TEST(Sha256, InstructionsAndPlainCodeAgree) {
+  std::string text;
+  for (int i = 0; i < 4096; ++i) text += static_cast<char>(i * 131 >> 3);
+  for (const std::size_t length : {0, 1, 55, 56, 63, 64, 65, 119, 120, 127, 128, 1000, 4096}) {
+    Sha256 instructions, plain(false);
+    instructions.update(text.substr(0, length));
+    plain.update(text.substr(0, length));
+    EXPECT_EQ(instructions.finish(), plain.finish()) << length;
+  }
+  Sha256 plain(false);
+  plain.update("abc");
+  EXPECT_EQ(plain.finish(), "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
+}
+
 TEST(Sha256, PiecesAddUp) {
   std::string text;
   for (int i = 0; i < 300; ++i) text += static_cast<char>(i * 7);
