@@ -82,10 +82,13 @@ quant::RecallPrompt encode_recall(const EvalText& model, const quant::RecallText
 }
 
 std::vector<quant::RecallText> make_texts(const EvalText& model, const std::vector<quant::RecallPlace>& places,
-                                          std::uint64_t seed, bool plain) {
+                                          std::uint64_t seed, bool plain, const EvalRun& run) {
   const auto count = [&](const quant::RecallText& text) { return std::ssize(encode_recall(model, text, plain).ids); };
   std::vector<quant::RecallText> texts;
-  for (const quant::RecallPlace& place : places) texts.push_back(quant::make_recall_text(place, seed, count));
+  for (const quant::RecallPlace& place : places) {
+    if (run.stopped()) throw Error(ErrorCode::cancelled, "stopped before a prompt was answered");
+    texts.push_back(quant::make_recall_text(place, seed, count));
+  }
   return texts;
 }
 
@@ -276,12 +279,12 @@ int run_recall(RecallEvalOptions options) {
   if (options.recall.lengths.empty()) options.recall.lengths = usual_lengths(text.made_for());
   check_lengths(options.recall, text.made_for());
   const std::vector<quant::RecallPlace> places = quant::recall_places(options.recall);
-  const std::vector<quant::RecallText> texts = make_texts(text, places, options.recall.seed, options.plain);
+  EvalRun run("recalling");
+  const std::vector<quant::RecallText> texts = make_texts(text, places, options.recall.seed, options.plain, run);
   const bool plain = options.plain || !text.has_chat_template();
   const std::string how = std::string(plain ? "plain prompts" : "chat template") + ", " +
                           std::to_string(options.recall.samples) + " prompts for each length and depth, seed " +
                           std::to_string(options.recall.seed) + ", greedy";
-  EvalRun run("recalling");
   const std::int64_t total = std::ssize(places) * (options.reference.given() ? 2 : 1);
   std::int64_t done = 0;
   const Answered candidate = ask_all(options.run, std::move(text), texts, options.plain, done, total, run);
@@ -300,7 +303,7 @@ int run_recall(RecallEvalOptions options) {
 std::vector<quant::RecallAnswer> answer_recall(const RunOptions& options, const quant::RecallOptions& recall,
                                                EvalRun& run) {
   EvalText text(options.model);
-  const std::vector<quant::RecallText> texts = make_texts(text, quant::recall_places(recall), recall.seed, false);
+  const std::vector<quant::RecallText> texts = make_texts(text, quant::recall_places(recall), recall.seed, false, run);
   std::int64_t done = 0;
   return ask_all(options, std::move(text), texts, false, done, std::ssize(texts), run).answers;
 }
