@@ -7,7 +7,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <functional>
 
 #include "base/strings.h"
 #include "quant/calibrate.h"
