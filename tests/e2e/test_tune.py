@@ -2,12 +2,13 @@
 run measures again, and what is refused. Small samples: what is tested is the rule on real measurements."""
 
 import json
-import shutil
-import struct
+import sys
 
-import numpy as np
 import pytest
-from conftest import MINI, bittern
+from conftest import MINI, ROOT, bittern
+
+sys.path.insert(0, str(ROOT / "tools"))
+from unbalanced_model import unbalance  # noqa: E402
 
 SMALL = ["--windows", "2", "--task-limit", "6", "--recall-samples", "1", "--recall-length", "128", "--generations", "1",
          "--generation-tokens", "16", "--speed-repeats", "1", "--context", "256", "--max-sequences", "2",
@@ -119,64 +120,12 @@ def test_a_quantized_model_is_tuned_without_quantizing_it_again(tuned, tmp_path)
     assert refused.returncode not in (0, 1) and "another model" in refused.stderr
 
 
-class Bf16File:
-    """The tensors of a safetensors file of bf16, multiplied by powers of two in place: exact, an exponent is added."""
-
-    def __init__(self, path):
-        self.path, self.bytes = path, bytearray(path.read_bytes())
-        (length,) = struct.unpack("<Q", self.bytes[:8])
-        self.header, self.begin = json.loads(self.bytes[8 : 8 + length]), 8 + length
-
-    def tensor(self, name):
-        entry = self.header[name]
-        begin, end = (self.begin + offset for offset in entry["data_offsets"])
-        assert entry["dtype"] == "BF16"
-        return np.frombuffer(self.bytes, "<u2", (end - begin) // 2, begin).reshape(entry["shape"])
-
-    def scale(self, name, where, power):
-        values = self.tensor(name)
-        part = values[where]
-        values[where] = np.where(part & 0x7FFF, part + np.int32(power * 128), part).astype("<u2")
-
-    def save(self):
-        self.path.write_bytes(self.bytes)
-
-
-def changed_mini(folder, change):
-    """The embedded model with factors moved between weights, which leaves what it computes as it is."""
-    folder.mkdir()
-    for file in MINI.glob("*.json"):
-        shutil.copy(file, folder)
-    shutil.copy(MINI / "model.safetensors", folder)
-    file = Bf16File(folder / "model.safetensors")
-    for layer in range(6):
-        change(file, f"model.layers.{layer}.")
-    file.save()
-    return folder
-
-
-def outlier_k_channels(file, layer):
-    """Two channels of each K head 2^10 times as large, Q's made small to match: K has outliers as Qwen2's does."""
-    pair = np.array([5, 37])  # rotated together
-    for head in range(2):
-        file.scale(layer + "self_attn.k_proj.weight", head * 64 + pair, 10)
-    for head in range(4):
-        file.scale(layer + "self_attn.q_proj.weight", head * 64 + pair, -10)
-
-
-def uneven_down_channels(file, layer):
-    """Every 16th channel of the MLP 2^6 times as large and its column of down_proj as much smaller."""
-    channels = np.arange(0, 768, 16)
-    file.scale(layer + "mlp.up_proj.weight", channels, 6)
-    file.scale(layer + "mlp.down_proj.weight", (slice(None), channels), -6)
-
-
 def same_text_and_tasks():
     return ["--data", MINI / "text" / "heldout.txt", "--tasks", MINI / "tasks" / "heldout.jsonl"]
 
 
 def test_a_model_whose_k_has_outliers_keeps_its_kv_cache(tmp_path):
-    model = changed_mini(tmp_path / "model", outlier_k_channels)
+    model = unbalance("k", 10, tmp_path / "model")
     result = json.loads(tune(tmp_path / "t", model, *same_text_and_tasks(), "--objective", "memory").stdout)
     plain, kv, weights = result["measured"]
     assert kv["kl"] > 20 * weights["kl"], "the cache loses what the weights do not"
@@ -187,7 +136,7 @@ def test_a_model_whose_k_has_outliers_keeps_its_kv_cache(tmp_path):
 
 
 def test_a_model_that_rounding_breaks_keeps_its_weights_unless_awq_saves_them(tmp_path):
-    model = changed_mini(tmp_path / "model", uneven_down_channels)
+    model = unbalance("down", 6, tmp_path / "model")
     arguments = [a for a in SMALL if a not in ("--weights", "w4a16-rtn-g128")]
     result = json.loads(bittern("tune", model, "-o", tmp_path / "t", "--json", *arguments, *same_text_and_tasks(),
                                 "--weights", "w4a16-rtn-g128,w4a16-awq-g128", "--calibration-samples", 8,
