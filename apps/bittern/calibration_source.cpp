@@ -18,6 +18,7 @@ quant::CalibrationData read_calibration(const ModelFiles& files, const Calibrati
   sampling.seed = options.seed;
   sampling.max_positions = config.max_positions;
   sampling.vocab = config.vocab;
+  sampling.column = options.column;
   if (options.data.empty())
     return quant::make_calibration_data(kBuiltInText, built_in_calibration_text(), *tokenizer, nullptr, sampling);
   const auto chat_template = server::load_chat_template(files, *tokenizer, options.chat_template);

@@ -12,7 +12,8 @@
 namespace bittern::cli {
 
 struct CalibrationSourceOptions {
-  std::string data;  // "": the text that ships with the program
+  std::string data;    // "": the text that ships with the program
+  std::string column;  // of records: the one to use; "": the usual ones
   std::int64_t samples = 128;
   std::int64_t seqlen = 512;
   std::uint64_t seed = 0;

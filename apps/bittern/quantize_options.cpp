@@ -69,7 +69,8 @@ void add_calibration_options(CLI::App& command, QuantizeVerbOptions& options) {
   CalibrationSourceOptions& source = options.calibration;
   options.calibration_options = {
       add_option(command, "--data", source.data,
-                 "calibration data: .txt or .jsonl; by default the text that ships with the program"),
+                 "calibration data: .txt, .jsonl or .parquet; by default the text that ships with the program"),
+      add_option(command, "--column", source.column, "of JSON lines or Parquet: the text or conversation to use"),
       add_option(command, "--samples", source.samples, "calibration sequences")->check(CLI::Range(1, 100000)),
       add_option(command, "--seqlen", source.seqlen, "tokens of the longest calibration sequence")
           ->check(CLI::Range(2, 1 << 20)),

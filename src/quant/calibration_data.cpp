@@ -10,6 +10,7 @@
 #include "base/random.h"
 #include "base/sha256.h"
 #include "base/strings.h"
+#include "text/parquet.h"
 
 namespace bittern::quant {
 namespace {
@@ -24,20 +25,16 @@ constexpr std::size_t kPieceBytes = std::size_t{1} << 20;
   throw Error(ErrorCode::invalid_argument, message, hint);
 }
 
-enum class DataType { text, json_lines };
+enum class DataType { text, json_lines, parquet };
 
 DataType type_of(std::string_view name) {
   const std::string lower = to_lower(name);
   const std::string extension = lower.substr(std::min(lower.rfind('.'), lower.size()));
   if (extension == ".txt" || extension == ".text" || extension == ".md") return DataType::text;
   if (extension == ".jsonl" || extension == ".json") return DataType::json_lines;
-  if (extension == ".parquet") {
-    throw Error(ErrorCode::unsupported, "calibration data '" + std::string(name) + "': Bittern does not read Parquet",
-                "convert it: python3 -c \"import pandas; pandas.read_parquet('FILE').to_json('FILE.jsonl', "
-                "orient='records', lines=True)\"");
-  }
+  if (extension == ".parquet") return DataType::parquet;
   throw Error(ErrorCode::unsupported, "calibration data '" + std::string(name) + "' is of a type that is not known",
-              "give plain text (.txt, .md) or JSON lines (.jsonl)");
+              "give plain text (.txt, .md), JSON lines (.jsonl) or Parquet (.parquet)");
 }
 
 template <class T>
@@ -100,7 +97,8 @@ std::vector<Tokens> text_windows(std::string_view name, std::string_view bytes, 
   return windows;
 }
 
-// --- JSON lines -------------------------------------------------------------------------------------------------
+// --- Records: JSON lines, and rows of Parquet
+// -------------------------------------------------------------------------------------------------
 
 struct Line {
   std::string_view text;
@@ -123,10 +121,27 @@ std::string keys_of(const OrderedJson& record) {
   return keys.empty() ? "none" : join(keys, ", ");
 }
 
+// Messages of ShareGPT, {"from", "value"}, as {"role", "content"}; others stay as they are.
+OrderedJson as_messages(const OrderedJson& list) {
+  OrderedJson messages = OrderedJson::array();
+  for (const OrderedJson& message : list) {
+    if (!message.is_object() || !message.contains("from") || !message.contains("value")) {
+      messages.push_back(message);
+      continue;
+    }
+    OrderedJson role = message["from"];
+    if (role == "human") role = "user";
+    if (role == "gpt") role = "assistant";
+    messages.push_back({{"role", role}, {"content", message["value"]}});
+  }
+  return messages;
+}
+
 class RecordReader {
  public:
-  RecordReader(std::string_view name, const text::Tokenizer& tokenizer, const text::ChatTemplate* chat_template)
-      : name_(name), tokenizer_(tokenizer), template_(chat_template) {}
+  RecordReader(std::string_view name, const text::Tokenizer& tokenizer, const text::ChatTemplate* chat_template,
+               std::string column)
+      : name_(name), tokenizer_(tokenizer), template_(chat_template), column_(std::move(column)) {}
 
   Tokens read(const Line& line) const {
     const std::string where = name_ + ": line " + std::to_string(line.number);
@@ -134,10 +149,14 @@ class RecordReader {
     const OrderedJson record = OrderedJson::parse(line.text);
     if (!record.is_object())
       invalid(where + " is not an object", "each line is {\"text\": ...} or {\"messages\": [...]}");
+    if (!column_.empty()) return chosen(record, where);
     if (record.contains("messages")) return chat(record["messages"], where);
+    if (record.contains("conversations")) return chat(record["conversations"], where);
     if (record.contains("text")) return tokenizer_.encode(field(record, "text", where), {.parse_special = false});
     if (record.contains("prompt") && record.contains("completion")) return pair(record, where);
-    invalid(where + " has no 'text', no 'messages' and no 'prompt' with 'completion'; it has: " + keys_of(record));
+    invalid(where + " has no 'text', 'messages' or 'conversations', and no 'prompt' with 'completion'; it has: " +
+                keys_of(record),
+            "name the one to use with --column");
   }
 
  private:
@@ -145,10 +164,17 @@ class RecordReader {
     if (!record[key].is_string()) invalid(where + ": '" + key + "' is not a string");
     return record[key].get<std::string>();
   }
-  Tokens chat(const OrderedJson& messages, const std::string& where) const {
-    if (!messages.is_array() || messages.empty()) invalid(where + ": 'messages' is not a list with messages");
+  // The column that --column names: a text, or a conversation.
+  Tokens chosen(const OrderedJson& record, const std::string& where) const {
+    if (!record.contains(column_)) invalid(where + " has no '" + column_ + "'; it has: " + keys_of(record));
+    if (record[column_].is_array()) return chat(record[column_], where);
+    return tokenizer_.encode(field(record, column_.c_str(), where), {.parse_special = false});
+  }
+  Tokens chat(const OrderedJson& list, const std::string& where) const {
+    if (!list.is_array() || list.empty()) invalid(where + ": the conversation is not a list with messages");
+    const OrderedJson messages = as_messages(list);
     if (template_ == nullptr) {
-      invalid(where + " has 'messages', but " + tokenizer_.origin() + " has no chat template",
+      invalid(where + " has a conversation, but " + tokenizer_.origin() + " has no chat template",
               "give data with 'text', or a template with --chat-template");
     }
     text::ChatRequest request;
@@ -169,6 +195,7 @@ class RecordReader {
   std::string name_;
   const text::Tokenizer& tokenizer_;
   const text::ChatTemplate* template_;
+  std::string column_;  // "": the usual ones
 };
 
 std::vector<Tokens> record_sequences(std::string_view name, std::string_view bytes, const text::Tokenizer& tokenizer,
@@ -177,7 +204,7 @@ std::vector<Tokens> record_sequences(std::string_view name, std::string_view byt
   std::vector<Line> lines = lines_of(bytes);
   if (lines.empty()) invalid("calibration data '" + std::string(name) + "' has no records: every line is empty");
   shuffle(lines, random);
-  const RecordReader reader(name, tokenizer, chat_template);
+  const RecordReader reader(name, tokenizer, chat_template, options.column);
   std::vector<Tokens> sequences;
   for (const Line& line : lines) {
     Tokens ids = reader.read(line);
@@ -190,6 +217,11 @@ std::vector<Tokens> record_sequences(std::string_view name, std::string_view byt
             " tokens or more");
   }
   return sequences;
+}
+
+std::string parquet_rows(std::string_view name, std::string_view bytes, const std::string& column) {
+  if (!column.empty()) return text::parquet_json_lines(name, bytes, {column});
+  return text::parquet_json_lines(name, bytes, {"messages", "conversations", "text", "prompt", "completion"});
 }
 
 // --- Checks -----------------------------------------------------------------------------------------------------
@@ -227,13 +259,21 @@ CalibrationData make_calibration_data(std::string_view name, std::string_view by
                                       const text::ChatTemplate* chat_template, const CalibrationDataOptions& options) {
   const DataType type = type_of(name);
   check_options(options);
+  if (type == DataType::text && !options.column.empty())
+    invalid("--column is for records; '" + std::string(name) + "' is plain text");
   if (trim(bytes).empty()) invalid("calibration data '" + std::string(name) + "' is empty");
   Random random(options.seed);
   CalibrationData data;
   data.name = name.substr(name.rfind('/') + 1);
+  if (!options.column.empty()) data.name += ":" + options.column;
   data.sha256 = sha256(bytes);
-  data.samples = type == DataType::text ? text_windows(name, bytes, tokenizer, options, random)
-                                        : record_sequences(name, bytes, tokenizer, chat_template, options, random);
+  if (type == DataType::text) {
+    data.samples = text_windows(name, bytes, tokenizer, options, random);
+  } else {
+    const std::string rows = type == DataType::parquet ? parquet_rows(name, bytes, options.column) : "";
+    data.samples = record_sequences(name, type == DataType::parquet ? std::string_view(rows) : bytes, tokenizer,
+                                    chat_template, options, random);
+  }
   data.available = std::ssize(data.samples);
   shuffle(data.samples, random);
   if (data.available > options.samples) data.samples.resize(static_cast<std::size_t>(options.samples));

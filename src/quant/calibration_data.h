@@ -1,5 +1,5 @@
-// Calibration data: sequences of token ids for a model, drawn with a seed from plain text or from JSON lines of texts,
-// conversations or prompts with completions. It reads and tokenizes; it does not run the model.
+// Calibration data: sequences of token ids for a model, drawn with a seed from plain text, or from JSON lines or
+// Parquet rows of texts, conversations or prompts with completions. It reads and tokenizes; it does not run the model.
 #pragma once
 
 #include <cstdint>
@@ -18,10 +18,11 @@ struct CalibrationDataOptions {
   std::uint64_t seed = 0;
   std::int64_t max_positions = 0;  // of the model; 0: not checked
   std::int64_t vocab = 0;          // of the model; 0: not checked
+  std::string column;              // of records: the one to use; "": the usual ones
 };
 
 struct CalibrationData {
-  std::string name;    // file name without folders
+  std::string name;    // file name without folders, ":column" after it where one was chosen
   std::string sha256;  // of the bytes of the file
   std::vector<std::vector<std::int32_t>> samples;
   std::int64_t available = 0;  // sequences there were to draw from, counted up to where drawing stopped
@@ -29,11 +30,11 @@ struct CalibrationData {
 };
 
 /// `name` ends in .txt, .text, .md (windows of seqlen tokens that do not overlap, drawn at random over the file, each
-/// after BOS where the tokenizer adds one), or .jsonl, .json (one sequence for each record, drawn at random and cut at
-/// seqlen: {"text"}, {"messages"} through the chat template, {"prompt", "completion"} through it where there is one).
-/// `chat_template` may be null. Fewer sequences than `samples` are all taken. Errors: invalid_argument names the file,
-/// the line and the reason (no samples, too short, not UTF-8, no such field); unsupported names a file type that
-/// cannot be read, .parquet among them, and what to do.
+/// after BOS where the tokenizer adds one), or .jsonl, .json, .parquet (one sequence for each record, drawn at random
+/// and cut at seqlen: {"text"}, {"messages"} or {"conversations"} through the chat template, {"prompt", "completion"}
+/// through it where there is one, or `column`, a text or a conversation). `chat_template` may be null. Fewer sequences
+/// than `samples` are all taken. Errors: invalid_argument names the file, the line and the reason (no samples, too
+/// short, not UTF-8, no such field); unsupported names a file type that cannot be read.
 CalibrationData make_calibration_data(std::string_view name, std::string_view bytes, const text::Tokenizer& tokenizer,
                                       const text::ChatTemplate* chat_template, const CalibrationDataOptions& options);
 

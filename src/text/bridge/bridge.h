@@ -89,6 +89,11 @@ bool bittern_bridge_template_protect(BridgeTemplate* chat_template, const Bridge
 bool bittern_bridge_template_render(const BridgeTemplate* chat_template, BridgeSlice settings, BridgeSlice request,
                                     int64_t now, BridgeBytes* text, BridgeRanges* untrusted, BridgeBytes* error);
 
+/// Rows of a Parquet file as JSON lines with those of `columns` (names, a newline between them) that it has; none is an
+/// error of class "ColumnError", damage one of class "ParquetError", a codec other than Snappy and
+/// Zstandard one of class "CodecError".
+bool bittern_bridge_parquet_json_lines(BridgeSlice file, BridgeSlice columns, BridgeBytes* lines, BridgeBytes* error);
+
 /// Compiles a JSON schema and counts the bytes that may begin a text which satisfies it.
 bool bittern_bridge_grammar_first_bytes(BridgeSlice schema, size_t* count, BridgeBytes* error);
 /// "tokenizers 0.23.2;minijinja 3.1.0;...", the libraries inside; never freed.

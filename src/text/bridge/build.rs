@@ -3,7 +3,7 @@
 
 use std::{env, fs, path::Path};
 
-const SHOWN: [&str; 4] = ["tokenizers", "minijinja", "llguidance", "onig"];
+const SHOWN: [&str; 5] = ["tokenizers", "minijinja", "llguidance", "onig", "parquet"];
 
 fn main() {
     let lock = Path::new(&env::var("CARGO_MANIFEST_DIR").expect("cargo sets it")).join("Cargo.lock");

@@ -115,13 +115,85 @@ TEST_F(CalibrationDataTest, RefusalsNameTheReason) {
   EXPECT_ERROR(invalid, "no record of 8 tokens", make("a.jsonl", "{\"text\": \"a\"}"));
   EXPECT_ERROR(invalid, "no chat template",
                make("a.jsonl", "{\"messages\": [{\"role\": \"user\", \"content\": \"x\"}]}", false));
-  EXPECT_ERROR(ErrorCode::unsupported, "Parquet", make("a.parquet", "PAR1"));
   EXPECT_ERROR(ErrorCode::unsupported, "a.csv", make("a.csv", "1,2"));
   options_.max_positions = 8;
   EXPECT_ERROR(invalid, "context of 8", make("a.txt", numbers(100)));
   options_.max_positions = 0;
   options_.vocab = 20;
   EXPECT_ERROR(ErrorCode::invalid_checkpoint, "the model has 20", make("a.txt", numbers(100)));
+}
+
+std::string parquet(const std::string& name) {
+  const auto path = std::filesystem::path(BITTERN_SOURCE_DIR) / "tests/golden/parquet" / (name + ".parquet");
+  std::ifstream file(path, std::ios::binary);
+  EXPECT_TRUE(file) << path;
+  return {std::istreambuf_iterator<char>(file), {}};
+}
+
+// The file (tools/make_parquet_golden.py) gives what the same records give as JSON lines.
+TEST_F(CalibrationDataTest, ParquetRowsAreRecords) {
+  options_.samples = 100;
+  options_.seqlen = 64;
+  std::string texts;
+  for (int i = 0; i < 12; ++i) {
+    const std::string n = std::to_string(i);
+    const std::string text =
+        "Row " + n + ": a fox counts " + n + " stars, writes \u201c" + n + "\u201d down, and then goes home to sleep.";
+    texts += "{\"text\": \"" + text + "\"}\n";
+  }
+  const CalibrationData rows = make("folder/t.parquet", parquet("text_snappy"));
+  EXPECT_EQ(rows.name, "t.parquet");
+  EXPECT_EQ(rows.sha256, sha256(parquet("text_snappy")));
+  EXPECT_EQ(rows.samples.size(), 12U);
+  EXPECT_EQ(rows.samples, make("t.jsonl", texts).samples);
+
+  options_.column = "body";
+  const CalibrationData chosen = make("b.parquet", parquet("body"));
+  EXPECT_EQ(chosen.name, "b.parquet:body");
+  EXPECT_EQ(chosen.samples, rows.samples);
+}
+
+TEST_F(CalibrationDataTest, ParquetConversationsGoThroughTheTemplate) {
+  options_.samples = 100;
+  options_.seqlen = 64;
+  std::string lines;
+  for (int i = 0; i < 6; ++i) {
+    lines += R"({"messages": [{"role": "user", "content": "What is )" + std::to_string(i) + " plus " +
+             std::to_string(i) + R"(?"}, {"role": "assistant", "content": "It is )" + std::to_string(2 * i) +
+             R"(, as everybody knows."}]})" + "\n";
+  }
+  const auto expected = make("m.jsonl", lines).samples;
+  ASSERT_EQ(expected.size(), 6U);
+  EXPECT_EQ(make("m.parquet", parquet("messages_zstd")).samples, expected);
+  EXPECT_EQ(make("c.parquet", parquet("conversations")).samples, expected) << "ShareGPT's names";
+}
+
+TEST_F(CalibrationDataTest, ParquetThatCannotBeUsedIsRefused) {
+  EXPECT_ERROR(ErrorCode::invalid_argument, "it has: body, title", make("b.parquet", parquet("body")));
+  EXPECT_ERROR(ErrorCode::invalid_argument, "not marked as text", make("b.parquet", parquet("bytes")));
+  EXPECT_ERROR(ErrorCode::unsupported, "GZIP", make("z.parquet", parquet("gzip")));
+  EXPECT_ERROR(ErrorCode::invalid_argument, "p.parquet", make("p.parquet", "PAR1 and nothing more"));
+  options_.column = "id";
+  EXPECT_ERROR(ErrorCode::invalid_argument, "'id' is not a string", make("t.parquet", parquet("text_snappy")));
+  EXPECT_ERROR(ErrorCode::invalid_argument, "--column is for records", make("t.txt", numbers(200)));
+}
+
+// Every truncation, and bytes changed here and there: rows or an Error, nothing else.
+TEST_F(CalibrationDataTest, DamagedParquetIsRefused) {
+  const std::string whole = parquet("text_snappy");
+  int refused = 0;
+  for (std::size_t at = 0; at < whole.size(); at += 7) {
+    std::string changed = whole;
+    changed[at] = static_cast<char>(changed[at] ^ 0x5a);
+    for (const std::string& bytes : {whole.substr(0, at), changed}) {
+      try {
+        make("t.parquet", bytes);
+      } catch (const Error&) {
+        ++refused;
+      }
+    }
+  }
+  EXPECT_GT(refused, static_cast<int>(whole.size() / 7));
 }
 
 }  // namespace

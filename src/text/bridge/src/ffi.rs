@@ -300,6 +300,21 @@ pub unsafe extern "C" fn bittern_bridge_template_render(
     unsafe { guarded(text, error, body) }
 }
 
+// --- Parquet -----------------------------------------------------------------------------------------------------
+
+/// `columns` are names with a newline after each but the last.
+#[no_mangle]
+pub unsafe extern "C" fn bittern_bridge_parquet_json_lines(
+    file: Slice, columns: Slice, lines: *mut Bytes, error: *mut Bytes,
+) -> bool {
+    silence_panics();
+    let body = || {
+        let columns: Vec<&str> = unsafe { columns.text("the columns")? }.split('\n').collect();
+        crate::parquet_rows::json_lines(unsafe { file.bytes() }, &columns).map(Bytes::from)
+    };
+    unsafe { guarded(lines, error, body) }
+}
+
 // --- Grammars and versions ---------------------------------------------------------------------------------------
 
 #[no_mangle]
