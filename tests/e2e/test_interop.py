@@ -77,11 +77,10 @@ def test_gptqmodel_itself_leaves_out_what_we_skip(tmp_path):
     from gptqmodel import BACKEND, GPTQModel
 
     out = quantized(tmp_path, "--scheme", "w4a16-sym", "--format", "gptq", "--skip", "layers.1.mlp.down_proj")
-    config = json.loads((out / "config.json").read_text())
-    (out / "config.json").write_text(json.dumps(config | {"dtype": "float16", "torch_dtype": "float16"}))  # bf16 is too coarse
     model = GPTQModel.load(str(out), backend=BACKEND.GPTQ_TORCH, device="cpu").model
     assert type(model.model.layers[1].mlp.down_proj).__name__ == "Linear"
-    assert distance(model, generated(out)) < TOLERANCE
+    assert str(model.model.norm.weight.dtype) == "torch.bfloat16"  # it chooses that on a CPU, which is coarser
+    assert distance(model, generated(out)) < 2 * TOLERANCE
 
 
 # --- theirs, run by ours ---
