@@ -346,6 +346,22 @@ void evaluate(const std::shared_ptr<const ModelFiles>& files, const QuantizeOpti
   }
 }
 
+/// A directory that goes with this object.
+class ScratchDirectory {
+ public:
+  explicit ScratchDirectory(std::filesystem::path path) : path_(std::move(path)) {}
+  ScratchDirectory(const ScratchDirectory&) = delete;
+  ScratchDirectory& operator=(const ScratchDirectory&) = delete;
+  ~ScratchDirectory() {
+    std::error_code ignored;
+    std::filesystem::remove_all(path_, ignored);
+  }
+  const std::filesystem::path& path() const { return path_; }
+
+ private:
+  std::filesystem::path path_;
+};
+
 void check_options(const QuantizeOptions& options) {
   const auto invalid = [](const std::string& message) { throw Error(ErrorCode::invalid_argument, message); };
   if (options.output.empty()) invalid("no output directory was given");
