@@ -195,7 +195,8 @@ Json workspace_json(const ModelFiles& files) {
   const auto* workspace = dynamic_cast<const WorkspaceFiles*>(&files);
   if (workspace == nullptr) return nullptr;
   const WorkspaceManifest& manifest = workspace->manifest();
-  return {{"level", manifest.level},
+  return {{"model_name", workspace->config_ini().text("model_name")},
+          {"level", manifest.level},
           {"layout", manifest.layout.describe()},
           {"source", manifest.source},
           {"program", manifest.program}};
@@ -214,9 +215,9 @@ void print_text(const Json& json) {
               json.at("tied_embeddings").get<bool>() ? ", tied embeddings" : "");
   if (json.contains("workspace")) {
     const Json& w = json.at("workspace");
-    std::printf("  a workspace, packed for %s (%s) by %s from %s\n\n", w.at("level").get<std::string>().c_str(),
-                w.at("layout").get<std::string>().c_str(), w.at("program").get<std::string>().c_str(),
-                w.at("source").get<std::string>().c_str());
+    const auto text = [&](const char* key) { return w.at(key).get<std::string>(); };
+    std::printf("  workspace '%s', packed for %s (%s) by %s from %s\n\n", text("model_name").c_str(),
+                text("level").c_str(), text("layout").c_str(), text("program").c_str(), text("source").c_str());
   }
   Table table({"part", "parameters", "format", "bits per weight", "bytes"});
   char bits[32];

@@ -6,6 +6,8 @@
 #include <filesystem>
 #include <set>
 
+#include "base/strings.h"
+
 namespace bittern {
 namespace {
 
@@ -41,6 +43,15 @@ std::string model_name(const std::string& origin) {
   return name.empty() ? "model" : name;
 }
 
+// As one line of an INI file can hold it.
+std::string plain_line(std::string text) {
+  constexpr std::size_t kLongest = 100;
+  for (char& c : text) {
+    if (static_cast<unsigned char>(c) < ' ' || c == ';' || c == '#') c = '_';
+  }
+  return text.substr(0, utf8_valid_prefix(text.substr(0, kLongest)));
+}
+
 std::string number(double value) {
   const std::string text = fmt::format("{}", value);
   return text.find_first_of(".e") == std::string::npos ? text + ".0" : text;
@@ -51,7 +62,8 @@ std::string number(double value) {
 ConfigIni describe_model(const ModelFiles& files, const ModelConfig& config,
                          const std::map<std::string, Format>& formats) {
   ConfigIni ini;
-  ini.set("model_name", model_name(files.origin()));
+  const std::string name = plain_line(model_name(files.origin()));
+  ini.set("model_name", trim(name).empty() ? "model" : std::string(trim(name)));
   ini.set("tensor_para_size", "1");
   ini.set("head_num", std::to_string(config.heads));
   ini.set("kv_head_num", std::to_string(config.kv_heads));

@@ -161,14 +161,14 @@ std::size_t WorkspaceFiles::check_canonical(const std::string& name, const Works
 void WorkspaceFiles::read_config_ini() {
   const fs::path path = dir_ / kWorkspaceFolder / kConfigIniFile;
   const MmapFile file(path);
-  const ConfigIni ini = ConfigIni::parse(file.text(), path.string());
-  ini.check_facts(manifest_.config_ini);
-  settings_ = ini.run_settings(manifest_.config_ini, files_->find("kv_params.safetensors").has_value());
-  patch_config(ini);
+  config_ini_ = ConfigIni::parse(file.text(), path.string());
+  config_ini_.check_facts(manifest_.config_ini);
+  settings_ = config_ini_.run_settings(manifest_.config_ini, files_->find("kv_params.safetensors").has_value());
+  patch_config();
 }
 
-void WorkspaceFiles::patch_config(const ConfigIni& ini) {
-  const ConfigIni& written = manifest_.config_ini;
+void WorkspaceFiles::patch_config() {
+  const ConfigIni &ini = config_ini_, &written = manifest_.config_ini;
   const auto change = [&](const char* file, const std::function<void(Json&)>& edit) {
     const auto found = files_->find(file);
     if (!found) return;
@@ -187,7 +187,8 @@ void WorkspaceFiles::patch_config(const ConfigIni& ini) {
       json["max_position_embeddings"] = ini.integer("max_position_embeddings", 0);
     }
     const double factor = ini.real("rope_scaling_factor", 0);
-    if (factor > 0) set_dynamic_scaling(json, factor);
+    const bool dynamic = factor > 0 || ini.integer("use_dynamic_ntk", 0) != 0;
+    if (dynamic) set_dynamic_scaling(json, factor > 0 ? factor : 1.0);
     end_token(json);
   });
   change("generation_config.json", end_token);

@@ -40,6 +40,8 @@ class WorkspaceFiles final : public ModelFiles {
   const RunSettings* run_settings() const override { return &settings_; }
 
   const WorkspaceManifest& manifest() const { return manifest_; }
+  /// config.ini as it is now.
+  const ConfigIni& config_ini() const { return config_ini_; }
   const PackingReader& reader() const { return reader_; }
   /// The tensor of packed.safetensors; Error(invalid_checkpoint) when there is none.
   const SafetensorsEntry& tensor(const std::string& name) const;
@@ -66,7 +68,7 @@ class WorkspaceFiles final : public ModelFiles {
   std::size_t check_packing(const std::string& name, const WorkspaceWeight& weight) const;
   std::size_t check_canonical(const std::string& name, const WorkspaceWeight& weight) const;
   void read_config_ini();
-  void patch_config(const ConfigIni& ini);
+  void patch_config();
 
   std::filesystem::path dir_;
   PackingReader reader_;
@@ -77,6 +79,7 @@ class WorkspaceFiles final : public ModelFiles {
   SafetensorsFile weights_;
   std::map<std::string_view, const SafetensorsEntry*> index_;
   std::map<std::string, std::shared_ptr<const std::string>, std::less<>> patched_;  // files changed by config.ini
+  ConfigIni config_ini_;
   RunSettings settings_;
 };
 

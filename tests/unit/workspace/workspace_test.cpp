@@ -197,6 +197,16 @@ TEST_F(Workspace, ADryRunWritesNothingAndEstimatesWell) {
   }
 }
 
+TEST_F(Workspace, ANameThatNoIniFileHoldsIsMadeFit) {
+  const std::string name = "two\nlines; and # more " + std::string(200, 'x');
+  fs::copy(models_folder() / "llama_plain", temp_.path() / name);
+  WorkspaceOptions options;
+  options.output = temp_.path() / "named";
+  export_workspace(ModelFiles::from_directory(temp_.path() / name), options);
+  const auto files = std::dynamic_pointer_cast<const WorkspaceFiles>(open_workspace(options.output));
+  EXPECT_EQ(files->config_ini().text("model_name").substr(0, 22), "two_lines_ and _ more ");
+}
+
 // --- config.ini ---
 
 TEST_F(Workspace, RopeThetaChangesTheModel) {
@@ -213,6 +223,8 @@ TEST_F(Workspace, OtherSettingsOfTheModel) {
   const ModelConfig scaled = load_config(*open());
   EXPECT_EQ(scaled.rope.kind, nn::RopeConfig::Kind::dynamic);
   EXPECT_EQ(scaled.rope.factor, 2.0);
+  edit(path("config.ini"), "rope_scaling_factor = 2.0", "use_dynamic_ntk = 1");
+  EXPECT_EQ(load_config(*open()).rope.kind, nn::RopeConfig::Kind::dynamic);
   const std::string ini = read(path("config.ini"));
   const std::size_t at = ini.find("end_id = ");
   edit(path("config.ini"), ini.substr(at, ini.find('\n', at) - at), "end_id = 17");
