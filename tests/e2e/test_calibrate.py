@@ -82,6 +82,21 @@ def test_data_is_refused_by_name(tmp_path, name, text, word):
     assert result.returncode != 0 and word in result.stderr and name in result.stderr
 
 
+def test_parquet_and_a_column_of_it(tmp_path):
+    folder = ROOT / "tests" / "golden" / "parquet"
+
+    def counted(name, *options):
+        report = bittern_json("calibrate", "--data", folder / name, "-o", tmp_path / name, "--seqlen", 64, "--overwrite", *options)
+        return report["provenance"]["data"], report["provenance"]["samples"]
+
+    assert counted("text_snappy.parquet") == ("text_snappy.parquet", 12)
+    assert counted("messages_zstd.parquet") == ("messages_zstd.parquet", 6)
+    assert counted("conversations.parquet") == ("conversations.parquet", 6)
+    assert counted("body.parquet", "--column", "body") == ("body.parquet:body", 12)
+    refused = bittern("calibrate", "--data", folder / "body.parquet", "-o", tmp_path / "s", check=None)
+    assert refused.returncode != 0 and "it has: body, title" in refused.stderr
+
+
 def test_existing_output_is_not_touched(stats):
     before = stats.read_bytes()
     assert "--overwrite" in bittern("calibrate", "-o", stats, check=None).stderr
