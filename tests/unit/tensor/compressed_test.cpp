@@ -3,8 +3,8 @@
 #include <gtest/gtest.h>
 
 #include "support/expect_error.h"
-#include "tensor/compressed_config.h"
 #include "support/tensor_list.h"
+#include "tensor/compressed_config.h"
 
 namespace bittern {
 namespace {
