@@ -72,7 +72,9 @@ struct ReferenceOptions {
   std::string backend;    // empty: the candidate's, for same-weights ref
   std::string compute;    // empty: the candidate's, for same-weights f32
   std::string kv_params;  // file for int8-static
-  bool given() const { return !(model.empty() && kv_cache.empty() && backend.empty() && compute.empty()); }
+  bool given() const {
+    return !(model.empty() && kv_cache.empty() && backend.empty() && compute.empty() && kv_params.empty());
+  }
 };
 void add_reference_options(CLI::App& command, ReferenceOptions& reference, const std::string& absent);
 

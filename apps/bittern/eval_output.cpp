@@ -55,6 +55,12 @@ Json to_json(const quant::BootstrapOptions& bootstrap, const char* block) {
   return {{"level", bootstrap.level}, {"resamples", bootstrap.resamples}, {"seed", bootstrap.seed}, {"block", block}};
 }
 
+std::pair<std::string, std::string> interval_fact(const quant::BootstrapOptions& bootstrap, const char* blocks) {
+  return {"Intervals", quant::format_number(100 * bootstrap.level, "%.4g") + " %, block bootstrap over " + blocks +
+                           ", " + std::to_string(bootstrap.resamples) + " resamples, seed " +
+                           std::to_string(bootstrap.seed)};
+}
+
 void EvalRun::progress(std::int64_t done, std::int64_t total) {
   if (!progress_) progress_ = std::make_unique<Progress>(title_, static_cast<std::uint64_t>(total));
   progress_->advance(static_cast<std::uint64_t>(done - shown_));

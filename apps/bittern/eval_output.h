@@ -5,6 +5,7 @@
 #include <functional>
 #include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "base/json.h"
@@ -34,6 +35,9 @@ void write_results(const EvalOutput& output, const Json& json, const std::string
 
 /// {"level", "resamples", "seed", "block"}: how intervals were made.
 Json to_json(const quant::BootstrapOptions& bootstrap, const char* block);
+
+/// The same for the facts of a page; `blocks` is a plural.
+std::pair<std::string, std::string> interval_fact(const quant::BootstrapOptions& bootstrap, const char* blocks);
 
 /// A long measurement: shows progress, and turns Ctrl-C into the wish to stop after the current step.
 class EvalRun {

@@ -28,10 +28,16 @@ struct RecallEvalOptions {
   EvalOutput output;
 };
 
-// Lengths where none are asked for: quarters of the context, which is cut where answers would take long.
+// Lengths where none are asked for: quarters of the context, which is cut where answers would take long; not so short
+// that a vocabulary of few words fills them with the names alone.
 std::vector<std::int64_t> usual_lengths(std::int64_t made_for) {
   const std::int64_t longest = std::min<std::int64_t>(made_for > 0 ? made_for : 2048, 4096);
-  return {longest / 4, longest / 2, longest * 3 / 4, longest};
+  std::vector<std::int64_t> lengths;
+  for (const std::int64_t quarters : {1, 2, 3}) {
+    if (longest * quarters / 4 >= 256) lengths.push_back(longest * quarters / 4);
+  }
+  lengths.push_back(longest);
+  return lengths;
 }
 
 void check_lengths(const quant::RecallOptions& recall, std::int64_t made_for) {
@@ -268,7 +274,7 @@ void write(const RecallEvalOptions& options, const std::vector<quant::RecallPlac
         return quant::recall_page({.title = "Recall from the context",
                                    .model = candidate.description,
                                    .reference = reference.description,
-                                   .facts = {{"Prompts", how}},
+                                   .facts = {{"Prompts", how}, interval_fact(options.output.bootstrap, "prompts")},
                                    .stopped = stopped},
                                   scores);
       });

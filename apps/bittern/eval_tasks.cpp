@@ -219,7 +219,8 @@ quant::EvalPage page(const TaskAnswers& candidate, const TaskAnswers* reference,
           .facts = {{"Data", options.data},
                     {"Examples before each task", std::to_string(options.shots)},
                     {"Prompts", options.chat ? "as messages, through the chat template" : "as the file has them"},
-                    {"Longest reply", std::to_string(options.max_tokens) + " tokens, greedy"}},
+                    {"Longest reply", std::to_string(options.max_tokens) + " tokens, greedy"},
+                    interval_fact(options.output.bootstrap, "tasks")},
           .stopped = stopped};
 }
 

@@ -54,13 +54,8 @@ std::string protocol(const quant::PplResult& result) {
 }
 
 quant::EvalPage page(const std::string& title, const TextEvalOptions& options, const std::string& how, bool stopped) {
-  const quant::BootstrapOptions& bootstrap = options.output.bootstrap;
   quant::EvalPage result{.title = title, .stopped = stopped};
-  result.facts = {
-      {"Data", options.data},
-      {"Protocol", how},
-      {"Intervals", format_number(100 * bootstrap.level, "%.4g") + " %, block bootstrap over windows, " +
-                        std::to_string(bootstrap.resamples) + " resamples, seed " + std::to_string(bootstrap.seed)}};
+  result.facts = {{"Data", options.data}, {"Protocol", how}, interval_fact(options.output.bootstrap, "windows")};
   return result;
 }
 

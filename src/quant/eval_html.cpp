@@ -96,7 +96,7 @@ std::string percentile_table(const KlSummary& summary) {
 
 std::string curve_table(const KlSummary& summary) {
   std::string html = "<div class=\"wide\"><table>\n" +
-                     table_head({"positions", "scored", "mean KL", "95 % of resamples", "same top", ""}) + "<tbody>\n";
+                     table_head({"positions", "scored", "mean KL", "interval", "same top", ""}) + "<tbody>\n";
   for (const PositionBucket& bucket : summary.curve) {
     const Interval& interval = bucket.kl.interval;
     html += "<tr>" + table_cell(std::to_string(bucket.begin) + " to " + std::to_string(bucket.end - 1)) +

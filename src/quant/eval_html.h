@@ -18,7 +18,7 @@ struct EvalPage {
   std::string model = {};                                       // what was measured
   std::string reference = {};                                   // against what; empty: nothing
   std::vector<std::pair<std::string, std::string>> facts = {};  // protocol, data, ...
-  bool stopped = false;                                    // by the user, before the end
+  bool stopped = false;                                         // by the user, before the end
 };
 
 /// Perplexity, and its course over the windows.

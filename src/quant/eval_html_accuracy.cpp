@@ -85,7 +85,7 @@ std::string wrong_table(const std::vector<WrongReply>& wrong) {
   std::string html = section(
       "Wrong replies",
       wrong.size() > kMost ? "The first " + std::to_string(kMost) + " of " + std::to_string(wrong.size()) + "." : "");
-  html += "<div class=\"wide\"><table>\n" + table_head({"task", "expected", "reply"}) + "<tbody>\n";
+  html += "<div class=\"wide\"><table class=\"text\">\n" + table_head({"task", "expected", "reply"}) + "<tbody>\n";
   for (std::size_t i = 0; i < std::min(wrong.size(), kMost); ++i) {
     html += "<tr>" + table_cell(wrong[i].id) + table_cell(wrong[i].expected) + table_cell(wrong[i].reply) + "</tr>\n";
   }
@@ -121,7 +121,7 @@ std::string tasks_page(const EvalPage& page, const TaskScores& scores) {
   std::vector<GroupScore> rows = scores.kinds;
   rows.push_back(scores.all);
   std::string html = page_top(page) + headline(scores.all);
-  html += section("Accuracy by kind", "In percent; bars are 95 % intervals.");
+  html += section("Accuracy by kind", "In percent; bars are intervals.");
   html += page_figure(accuracy_plot("Accuracy by kind of task", "kind", scores.kinds), legend(scores.kinds));
   html += score_table("kind", rows) + "</section>\n";
   if (!scores.normalized.empty()) {
@@ -140,7 +140,7 @@ std::string recall_page(const EvalPage& page, const RecallScores& scores) {
   if (scores.all.change) html += "<p class=\"soft\">candidate</p>\n";
   html += recall_map(scores, false);
   if (scores.all.change) html += "<p class=\"soft\">reference</p>\n" + recall_map(scores, true);
-  html += "</section>\n" + section("By length", "Tokens of the whole prompt; bars are 95 % intervals.");
+  html += "</section>\n" + section("By length", "Tokens of the whole prompt; bars are intervals.");
   html +=
       page_figure(accuracy_plot("Recall by length", "tokens of context", scores.by_length), legend(scores.by_length));
   html += score_table("length", scores.by_length) + "</section>\n";

@@ -34,6 +34,7 @@ ul.legend{display:flex;flex-wrap:wrap;gap:.2rem 1rem;list-style:none;padding:0;m
 .s0{--c:var(--c0)}.s1{--c:var(--c1)}.s2{--c:var(--c2)}.s3{--c:var(--c3)}.s4{--c:var(--c4)}.s5{--c:var(--c5)}
 .s6{--c:var(--c6)}path{fill:var(--c);stroke:var(--c)}path.before{fill:var(--paper)}
 polyline{fill:none;stroke:var(--c);stroke-opacity:.6}line[class^=s]{stroke:var(--c);stroke-opacity:.6}
+.text th,.text td{text-align:left;white-space:normal;vertical-align:top;overflow-wrap:anywhere}
 .heat{fill:var(--c0);stroke:var(--rule)}.plot text.over{fill:var(--paper)}.plot text.cell{fill:var(--ink)}
 )css";
 static_assert(kPlotColors == 7, "the style sheet has as many colours as plots use");

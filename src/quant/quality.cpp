@@ -6,7 +6,11 @@
 
 #include <algorithm>
 #include <cmath>
+#include <filesystem>
+#include <memory>
 #include <string>
+
+#include "quant/spill.h"
 
 namespace bittern::quant {
 namespace {
@@ -230,23 +234,56 @@ struct KlSums {
   }
 };
 
-/// Logits of the reference at the scored positions of one window, row after row.
+/// Logits of the reference at the scored positions of one window, row after row: in memory while they fit, then on
+/// disk.
+class RowStore {
+ public:
+  explicit RowStore(std::int64_t most_bytes) : most_(most_bytes / static_cast<std::int64_t>(sizeof(float))) {}
+
+  void clear() {
+    memory_.clear();
+    disk_.reset();
+    memory_rows_ = 0;
+  }
+
+  void append(std::span<const float> row) {
+    width_ = row.size();
+    if (!disk_ && std::ssize(memory_) + std::ssize(row) <= most_) {
+      memory_.insert(memory_.end(), row.begin(), row.end());
+      ++memory_rows_;
+      return;
+    }
+    if (!disk_) disk_ = std::make_unique<Spill>(std::filesystem::temp_directory_path());
+    disk_->append(row);
+  }
+
+  /// Valid until the next call.
+  std::span<const float> row(std::size_t index) {
+    if (index < memory_rows_) return std::span(memory_).subspan(index * width_, width_);
+    read_.resize(width_);
+    disk_->read(static_cast<std::int64_t>((index - memory_rows_) * width_), read_);
+    return read_;
+  }
+
+ private:
+  std::int64_t most_;
+  std::size_t width_ = 0, memory_rows_ = 0;
+  std::vector<float> memory_, read_;
+  std::unique_ptr<Spill> disk_;
+};
+
 void collect_window(LogitSource& source, std::span<const std::int32_t> ids, const Window& window, std::int32_t bos,
-                    std::vector<float>& rows) {
+                    RowStore& rows) {
   rows.clear();
-  run_window(source, ids, window, bos, [&](std::int64_t, std::span<const float> logits) {
-    rows.insert(rows.end(), logits.begin(), logits.end());
-  });
+  run_window(source, ids, window, bos, [&](std::int64_t, std::span<const float> logits) { rows.append(logits); });
 }
 
 void compare_window(LogitSource& candidate, std::span<const std::int32_t> ids, const Window& window, std::int32_t bos,
-                    const std::vector<float>& rows, KlSums& sums) {
-  const auto vocab = static_cast<std::size_t>(candidate.vocab());
+                    RowStore& rows, KlSums& sums) {
   std::size_t row = 0;
   sums.open_window();
   run_window(candidate, ids, window, bos, [&](std::int64_t position, std::span<const float> logits) {
-    sums.add(std::span(rows).subspan(row++ * vocab, vocab), logits, ids[static_cast<std::size_t>(position) + 1],
-             position - window.begin, position);
+    sums.add(rows.row(row++), logits, ids[static_cast<std::size_t>(position) + 1], position - window.begin, position);
   });
 }
 
@@ -353,7 +390,7 @@ KlResult kl_divergence(LogitSource& reference, LogitSource& candidate, std::span
   check_context(options.context, 4, candidate);
   const auto windows = make_windows(std::ssize(ids), options);
   KlSums sums;
-  std::vector<float> rows;
+  RowStore rows(options.row_bytes);
   bool stopped = false;
   for (std::size_t w = 0; w < windows.size() && !(stopped = stop_before(w, options)); ++w) {
     collect_window(reference, ids, windows[w], options.bos, rows);

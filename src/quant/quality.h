@@ -70,6 +70,9 @@ struct PplOptions {
   /// Asked before each window; true ends the run with the windows done so far, and `stopped` in the result. May be
   /// null. Stopped before the first window: Error(cancelled).
   std::function<bool()> stop;
+  /// kl_divergence(): bytes of the reference's logits that may stay in memory; what is more lies in an unnamed file in
+  /// the folder for temporary files until its window is compared.
+  std::int64_t row_bytes = std::int64_t{256} << 20;
 };
 
 /// Mean of n samples and its standard error sqrt(variance / (n - 1)), as llama.cpp states it (0 for n < 2).
@@ -145,7 +148,8 @@ struct KlResult {
 };
 
 /// How far `candidate` is from `reference` on the positions perplexity() scores: KL = sum of p (log p - log q).
-/// Holds the reference's scored logits of one window in memory (context/2 * vocab * 4 bytes, context in strided mode).
+/// Holds the reference's scored logits of one window (context/2 * vocab * 4 bytes, context in strided mode), in memory
+/// as far as options.row_bytes allow.
 /// Errors as perplexity(); different vocabularies are invalid_argument. The two sources must not share a Runner's pool
 /// concurrently; they are run one after the other.
 KlResult kl_divergence(LogitSource& reference, LogitSource& candidate, std::span<const std::int32_t> ids,

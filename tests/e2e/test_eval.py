@@ -174,6 +174,15 @@ def test_a_context_the_model_cannot_hold_is_refused(args):
     assert "2048" in bittern("eval", *args, check=2).stderr
 
 
+def test_a_task_longer_than_the_context_is_named(tmp_path):
+    file = task_file(tmp_path / "tasks.jsonl", {"id": "short", "prompt": "Hi.", "answer": "x"},
+                     {"id": "long-one", "prompt": "the cat went to the hill. " * 40, "answer": "x"},
+                     {"id": "long-choice", "prompt": "the cat went to the hill. " * 40, "choices": ["a", "b"], "answer": 0})
+    assert "long-one" in bittern("eval", "tasks", "--data", file, "--context", 64, "--max-tokens", 8, check=2).stderr
+    file.write_text(file.read_text().splitlines()[2])
+    assert "long-choice" in bittern("eval", "tasks", "--data", file, "--context", 64, check=2).stderr
+
+
 def test_a_table_that_cannot_be_written_is_named(tmp_path):
     result = bittern("eval", "ppl", "--data", TEXT, "--limit", 2, "--csv", tmp_path / "none" / "x.csv", check=None)
     assert result.returncode != 0 and "x.csv" in result.stderr and result.stdout == ""

@@ -43,7 +43,7 @@ TEST(Accuracy, WhereAllAnswersAreAlikeTheIntervalIsWilsons) {
 
 TEST(Accuracy, WilsonAgreesWithItsDefinition) {
   // The ends p solve |x - p| = z sqrt(p (1 - p) / n).
-  for (const auto &[right, total] : {std::pair(7, 20), std::pair(1, 3), std::pair(99, 100)}) {
+  for (const auto& [right, total] : {std::pair(7, 20), std::pair(1, 3), std::pair(99, 100)}) {
     const Interval interval = wilson(right, total);
     for (const double p : {interval.low, interval.high}) {
       const double x = static_cast<double>(right) / total;

@@ -333,6 +333,22 @@ TEST(KlDivergence, TellsOfEveryPosition) {
   EXPECT_EQ(result.candidate.window_nll[1].weight, 2);
 }
 
+TEST(KlDivergence, RowsOnDiskGiveTheSameBits) {
+  const auto ids = counting(96, 37);
+  std::vector<KlResult> results;
+  for (const std::int64_t bytes :
+       {std::int64_t{1} << 20, std::int64_t{37 * 4 * 5}, std::int64_t{0}}) {  // 15 rows a window
+    FakeSource p = wavy(37, 3.0f), q = wavy(37, 2.5f);
+    PplOptions options;
+    options.context = 32;
+    options.row_bytes = bytes;
+    results.push_back(kl_divergence(p, q, ids, options));
+  }
+  EXPECT_GT(results[0].kl.mean, 0);
+  EXPECT_EQ(results[1].position_kl, results[0].position_kl);
+  EXPECT_EQ(results[2].position_kl, results[0].position_kl);
+}
+
 TEST(Perplexity, StoppedEarlyKeepsWhatIsDoneAndSaysSo) {
   FakeSource source = uniform(10);
   PplOptions options;
