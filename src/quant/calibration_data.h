@@ -18,7 +18,7 @@ struct CalibrationDataOptions {
   std::uint64_t seed = 0;
   std::int64_t max_positions = 0;  // of the model; 0: not checked
   std::int64_t vocab = 0;          // of the model; 0: not checked
-  std::string column;              // of records: the one to use; "": the usual ones
+  std::string column = {};         // of records: the one to use; "": the usual ones
 };
 
 struct CalibrationData {
