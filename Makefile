@@ -7,7 +7,7 @@ PROGRAM = build/$(PRESET)/bittern
 # rustup installs here without touching the PATH of shells that are already open.
 export PATH := $(PATH):$(HOME)/.cargo/bin
 
-.PHONY: all setup build test demo bench format tidy clean
+.PHONY: all setup build test test-references demo bench format tidy clean
 all: build
 
 setup:
@@ -24,6 +24,16 @@ test: build
 	@if [ -f tests/e2e/requirements.txt ]; then \
 	  BITTERN_PROGRAM=$(abspath $(PROGRAM)) .venv/bin/python -m pytest -q tests/e2e; fi
 	@ctest --preset $(PRESET)
+
+# Against the other programs' own code: transformers, compressed-tensors, AutoAWQ, AutoGPTQ, GPT-QModel, llm-compressor.
+REFERENCES = .venv-references
+test-references: build
+	@[ -x $(REFERENCES)/bin/python ] || python3 -m venv $(REFERENCES)
+	@$(REFERENCES)/bin/python -m pip install --quiet --disable-pip-version-check -r tests/e2e/requirements-references.txt
+	@$(REFERENCES)/bin/python -m pip install --quiet --disable-pip-version-check --no-build-isolation --no-deps \
+	  -r tests/e2e/requirements-packages.txt
+	@BITTERN_PROGRAM=$(abspath $(PROGRAM)) $(REFERENCES)/bin/python -m pytest -q \
+	  tests/e2e/test_interop.py tests/e2e/test_formats.py tests/e2e/test_eval_reference.py tests/e2e/test_mixed_bits.py
 
 demo: build
 	@scripts/demo.sh $(PROGRAM)

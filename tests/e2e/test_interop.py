@@ -1,7 +1,7 @@
 """Checkpoints that Bittern writes, run by transformers with the formats' own packages, and theirs run by Bittern.
 
 Both compute the embedded model; probabilities agree within 2e-3 of their size. Each test skips by the name of a package that
-is absent: compressed-tensors comes with requirements.txt, the others with requirements-packages.txt. What those packages
+is absent: `make test-references` installs them, 6 GB that `make test` does without. What those packages
 make of small models is recorded in tests/golden/quantized too, so that reading it is tested everywhere.
 """
 
