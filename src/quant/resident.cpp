@@ -10,6 +10,9 @@ namespace bittern::quant {
 namespace {
 
 constexpr std::int64_t kRun = 64;  // rows: a multiple of every backend's run of outputs
+// Backends may keep scales in 16 bits where they fit, which depends on the weights: this one does not, so that sizes
+// are never more than what was counted.
+constexpr float kLeastScale = 1e-9F;
 constexpr int kLinear = 0, kTable = 1, kTiedTable = 2;
 
 /// Counts the leaves that are not quantized.
@@ -51,6 +54,7 @@ std::int64_t ResidentSizes::measure(const Format& format, std::int64_t out, std:
   if (!fresh) return known->second;
   const auto packed = [&](std::int64_t rows) {
     const Weight weight = Weight::allocate("rows", format, rows, in);
+    if (weight.scales.rank != 0) std::fill_n(weight.scales.as<float>(), weight.scales.size(), kLeastScale);
     return use == kLinear ? backend_.prepare(weight)->bytes()
                           : backend_.prepare_table(weight, use == kTiedTable)->bytes();
   };

@@ -1,5 +1,5 @@
-// Resident: bytes that the parameters of a model will take once a backend has packed them, known before they exist. A
-// backend packs rows in runs, so a few rows of zeros of the right format say what all of them will take.
+// Resident: bytes that the parameters of a model will take at most once a backend has packed them, known before they
+// exist. A backend packs rows in runs, so a few rows of zeros of the right format say what all of them will take.
 #pragma once
 
 #include <cstdint>
@@ -16,7 +16,7 @@ class ResidentSizes {
   /// `backend` must outlive it.
   explicit ResidentSizes(Backend& backend) : backend_(backend) {}
 
-  /// Of a linear (out, in), as PackedWeight::bytes() will say.
+  /// Of a linear (out, in): PackedWeight::bytes() will say this, or less where scales fit a smaller type.
   std::int64_t linear(const Format& format, std::int64_t out, std::int64_t in);
   /// Of a table that embeds, and with `tied` is the output head as well.
   std::int64_t table(const Format& format, std::int64_t out, std::int64_t in, bool tied);

@@ -429,11 +429,11 @@ TEST_F(WithinBudget, HoldsTheMemoryItPlanned) {
   GTEST_SKIP() << "sanitizers have memory of their own";
 #endif
   const auto files =
-      write(TinyCheckpoint({.layers = 5, .hidden = 512, .ffn = 1024, .heads = 8, .kv_heads = 8, .vocab = 64}));
+      write(TinyCheckpoint({.layers = 8, .hidden = 512, .ffn = 1024, .heads = 8, .kv_heads = 8, .vocab = 64}));
   set_budget(4.7);
   const QuantizePlan plan = make_job(files, options).plan;
   ASSERT_EQ(plan.peak_at, "the measurement of sensitivity");
-  ASSERT_LT(plan.peak_bytes, plan.source_bytes);  // 35 streams and five layers are not in it
+  ASSERT_LT(plan.peak_bytes, plan.source_bytes);  // 56 streams and eight layers are not in it
   int channel[2];
   ASSERT_EQ(pipe(channel), 0);
   malloc_trim(0);              // no free memory of this process for the child to reuse
@@ -469,7 +469,15 @@ TEST_F(WithinBudget, RefusesWhatCannotBeReachedAndSaysWhatCan) {
 }
 
 TEST_F(WithinBudget, FitsWhatTheEngineWillHold) {
-  const auto files = write(TinyCheckpoint({.layers = 3, .hidden = 256, .ffn = 512, .heads = 4, .kv_heads = 2}));
+  TinyCheckpoint checkpoint({.layers = 3, .hidden = 256, .ffn = 512, .heads = 4, .kv_heads = 2});
+  for (int layer = 0; layer < 3; ++layer) {  // rows that are almost zero: their scales fit no 16 bits
+    for (const char* name : {"self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj", "self_attn.o_proj",
+                             "mlp.gate_proj", "mlp.up_proj"}) {
+      auto& values = checkpoint.values("model.layers." + std::to_string(layer) + "." + name + ".weight");
+      std::fill_n(values.begin(), 256, 1e-9F);
+    }
+  }
+  const auto files = write(checkpoint);
   const auto backend = make_backend("cpu", {});
   options.bits = 8;
   run(files);
@@ -483,7 +491,8 @@ TEST_F(WithinBudget, FitsWhatTheEngineWillHold) {
     const QuantizeReport report = run(files);
     const BudgetPlan& plan = *report.plan.budget;
     const auto model = load_model(ModelFiles::from_directory(options.output), *backend);
-    EXPECT_EQ(plan.weight_bytes, weight_bytes(*model));
+    EXPECT_LE(weight_bytes(*model), plan.weight_bytes);
+    EXPECT_GT(weight_bytes(*model), plan.weight_bytes * 9 / 10);
     EXPECT_LE(plan.total_bytes(), room);
     EXPECT_GT(plan.total_bytes(), room - 200'000);
     if (room > eight) {
