@@ -20,7 +20,7 @@ run show "$work/mini-w4"
 
 printf '\nMeasuring four configurations on held-out text and tasks (models/mini/text, models/mini/tasks)\n'
 measure() {  # measure NAME MODEL KV
-  "$program" eval kl $2 --kv-cache "$3" --reference-kv-cache bf16 --data models/mini/text/heldout.txt --json >"$work/$1.kl.json"
+  "$program" eval kl $2 --kv-cache "$3" --reference models/mini --reference-kv-cache bf16 --data models/mini/text/heldout.txt --json >"$work/$1.kl.json"
   "$program" eval tasks $2 --kv-cache "$3" --data models/mini/tasks/heldout.jsonl --json >"$work/$1.tasks.json"
   "$program" generate $2 --kv-cache "$3" --max-sequences 1 --temperature 0 --ignore-eos --max-tokens 256 --json \
     -p "Tell me a story about a cat." >"$work/$1.speed.json"

@@ -130,6 +130,7 @@ Json results_json(const quant::TaskScores& scores, const TaskAnswers& candidate,
   json["shots"] = options.shots;
   json["prompt_tokens"] = candidate.prompt_tokens;
   json["generated_tokens"] = candidate.generated_tokens;
+  json["seconds"] = candidate.seconds;
   json["stopped"] = stopped;
   json["bootstrap"] = to_json(options.output.bootstrap, "task");
   return json;

@@ -164,15 +164,6 @@ class Tuning {
 
 // --- what is printed ---
 
-std::string outcome_text(const quant::DecisionStep& step) {
-  switch (step.outcome) {
-    case quant::DecisionStep::Outcome::passed: return "kept";
-    case quant::DecisionStep::Outcome::failed: return "stepped back";
-    case quant::DecisionStep::Outcome::skipped: return "not tried";
-  }
-  return "";
-}
-
 Json result_json(const Tuning& tuning) {
   const quant::Decision& decision = tuning.decision();
   Json json = {{"objective", enum_name(decision.options().objective)},
@@ -190,7 +181,8 @@ Json result_json(const Tuning& tuning) {
     json["measured"].push_back(std::move(row));
   }
   for (const quant::DecisionStep& step : decision.path())
-    json["path"].push_back({{"name", step.candidate.name()}, {"outcome", outcome_text(step)}, {"reason", step.reason}});
+    json["path"].push_back(
+        {{"name", step.candidate.name()}, {"outcome", step.outcome_name()}, {"reason", step.reason}});
   for (const quant::Measured* m : decision.pareto()) json["pareto"].push_back(m->candidate.name());
   const quant::Measured* best = decision.recommended();
   json["recommended"] = best ? Json(best->candidate.name()) : Json();
@@ -205,7 +197,8 @@ void print_text(const Tuning& tuning, bool explain) {
   std::printf("%s", table.text().c_str());
   if (explain) {
     for (const quant::DecisionStep& step : decision.path()) {
-      std::printf("  %s: %s; %s\n", step.candidate.name().c_str(), outcome_text(step).c_str(), step.reason.c_str());
+      std::printf("  %s: %s; %s\n", step.candidate.name().c_str(), std::string(step.outcome_name()).c_str(),
+                  step.reason.c_str());
     }
     std::string front;
     for (const quant::Measured* m : decision.pareto()) front += (front.empty() ? "" : ", ") + m->candidate.name();
@@ -270,7 +263,7 @@ void add_measurement_options(CLI::App& command, TuneOptions& o) {
       ->check(CLI::Range(0, 1 << 30))
       ->group(group);
   add_option(command, "--recall-length", o.recall_length,
-             "tokens that names are planted in; 0: the context, at most 2048")
+             "tokens that names are planted in, at most the context; 0: the context, at most 2048")
       ->check(CLI::Range(0, 1 << 24))
       ->group(group);
   add_option(command, "--recall-samples", o.recall_samples, "names at each of five depths")
@@ -280,7 +273,7 @@ void add_measurement_options(CLI::App& command, TuneOptions& o) {
   add_option(command, "--generations", c.generations, "long generations; 0: none")
       ->check(CLI::Range(0, 64))
       ->group(group);
-  add_option(command, "--generation-tokens", c.generation_tokens, "tokens of each")
+  add_option(command, "--generation-tokens", c.generation_tokens, "tokens of each, cut to the context")
       ->check(CLI::Range(8, 1 << 20))
       ->group(group);
   add_option(command, "--speed-repeats", c.speed.repeats, "measurements of speed, of which the median counts")

@@ -3,6 +3,7 @@
 
 #include <bittern/error.h>
 #include <bittern/version.h>
+#include <fmt/core.h>
 
 #include <algorithm>
 
@@ -12,6 +13,7 @@
 #include "model_source.h"
 #include "models/config.h"
 #include "models/model.h"
+#include "tune_weights.h"
 
 namespace bittern::cli {
 namespace {
@@ -40,15 +42,17 @@ void fit_to_context(TuneConditions& conditions) {
 }  // namespace
 
 quant::Evaluation read_tune_text(const ModelFiles& files, const TuneOptions& options) {
-  if (options.data.ends_with(".jsonl") || options.data.ends_with(".json")) {
+  const std::string_view data = options.data;
+  if (data.ends_with(".jsonl") || data.ends_with(".json") || data.ends_with(".parquet")) {
     CalibrationSourceOptions source = options.calibration;
     source.data = options.data;
     source.samples = 100000;
-    const quant::CalibrationData data = read_calibration(files, source);
+    const quant::CalibrationData records = read_calibration(files, source);
     quant::Evaluation evaluation;
-    evaluation.name = data.name;
-    evaluation.sha256 = data.sha256;
-    for (const auto& sample : data.samples) evaluation.text.insert(evaluation.text.end(), sample.begin(), sample.end());
+    evaluation.name = records.name;
+    evaluation.sha256 = records.sha256;
+    for (const auto& sample : records.samples)
+      evaluation.text.insert(evaluation.text.end(), sample.begin(), sample.end());
     evaluation.bos = opening_token(EvalText(options.conditions.run.model).tokenizer());
     return evaluation;
   }
@@ -75,8 +79,12 @@ TuneConditions make_conditions(const TuneOptions& options, const ModelFiles& fil
   if (options.no_recall) return conditions;
   quant::RecallOptions recall;
   const std::int64_t longest = conditions.run.engine.context;
-  recall.lengths = {options.recall_length > 0 ? std::min(options.recall_length, longest)
-                                              : std::min<std::int64_t>(longest, 2048)};
+  if (options.recall_length > longest) {
+    throw Error(ErrorCode::invalid_argument,
+                fmt::format("--recall-length {} is beyond the context of {}", options.recall_length, longest),
+                "plant names in a shorter text, or raise --context");
+  }
+  recall.lengths = {options.recall_length > 0 ? options.recall_length : std::min<std::int64_t>(longest, 2048)};
   recall.samples = options.recall_samples;
   conditions.recall = recall;
   return conditions;
@@ -90,20 +98,25 @@ Json conditions_json(const TuneConditions& c, const TuneOptions& options, const 
   return {{"version", kVersion},
           {"backend", backend},
           {"compute", c.run.device.compute},
+          {"kernel", c.run.device.kernel_pin},
+          {"deterministic", c.run.device.deterministic},
           {"kv_cache", c.run.kv_cache},
+          {"kv_params", c.run.kv_params},
+          {"chat_template", c.run.chat_template},
           {"text", {{"name", text.name}, {"sha256", text.sha256}, {"window", c.window}, {"windows", c.windows}}},
           {"tasks",
            {{"file", options.tasks}, {"count", c.tasks.size()}, {"sha256", tasks.finish()}, {"tokens", c.task_tokens}}},
           {"recall", c.recall ? Json({{"length", c.recall->lengths.front()}, {"samples", c.recall->samples}}) : Json()},
           {"generations", {{"count", c.generations}, {"prompt", c.generation_prompt}, {"tokens", c.generation_tokens}}},
           {"serving",
-           {{"context", engine.context}, {"sequences", engine.max_sequences}, {"blocks", engine.kv_cache_blocks}}},
+           {{"context", engine.context},
+            {"sequences", engine.max_sequences},
+            {"blocks", engine.kv_cache_blocks},
+            {"kv_cache_memory", c.run.kv_cache_memory},
+            {"block_tokens", engine.block_tokens},
+            {"step_tokens", engine.max_step_tokens}}},
           {"speed", {{"prompt", c.speed.prompt}, {"output", c.speed.output}, {"repeats", c.speed.repeats}}},
-          {"calibration",
-           {{"data", options.calibration.data},
-            {"samples", options.calibration.samples},
-            {"seqlen", options.calibration.seqlen},
-            {"seed", options.calibration.seed}}}};
+          {"calibration", calibration_mark(options.calibration)}};
 }
 
 }  // namespace bittern::cli

@@ -9,7 +9,9 @@
 #include <cstdio>
 
 #include "base/progress.h"
+#include "base/sha256.h"
 #include "base/strings.h"
+#include "model_loader.h"
 
 namespace bittern::cli {
 namespace {
@@ -78,11 +80,23 @@ NamedQuantization quantization_from_name(const std::string& name) {
   return result;
 }
 
+std::string calibration_mark(const CalibrationSourceOptions& calibration) {
+  const CalibrationSourceOptions usual;
+  const bool same = calibration.data.empty() && calibration.samples == usual.samples &&
+                    calibration.seqlen == usual.seqlen && calibration.seed == usual.seed;
+  if (same) return "";
+  Sha256 hash;
+  if (!calibration.data.empty()) hash.update(read_text(calibration.data));
+  hash.update(fmt::format("|{}|{}|{}", calibration.samples, calibration.seqlen, calibration.seed));
+  return "-" + hash.finish().substr(0, 8);
+}
+
 TuneWeights::TuneWeights(std::shared_ptr<const ModelFiles> source, std::filesystem::path directory,
                          CalibrationSourceOptions calibration, int threads)
     : source_(std::move(source)),
       directory_(std::move(directory)),
       calibration_(std::move(calibration)),
+      mark_(calibration_mark(calibration_)),
       threads_(threads) {}
 
 quant::QuantizeOptions TuneWeights::options_for(const std::string& name) const {

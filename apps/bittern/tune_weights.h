@@ -25,6 +25,10 @@ struct NamedQuantization {
 /// Error(invalid_argument) says what of `name` it cannot read.
 NamedQuantization quantization_from_name(const std::string& name);
 
+/// "" for the usual calibration, else "-" and eight digits that tell its data and amount. Error(io) when the data
+/// cannot be read.
+std::string calibration_mark(const CalibrationSourceOptions& calibration);
+
 class TuneWeights {
  public:
   /// `directory` is where models are made; `calibration` is read for algorithms that need it.
@@ -35,7 +39,8 @@ class TuneWeights {
   void check(const std::string& name) const;
   /// The model to load for a quantization: its directory, quantized first where that has not been done.
   std::string make(const std::string& name) const;
-  std::filesystem::path directory_of(const std::string& name) const { return directory_ / name; }
+  /// Another calibration than the usual makes another model: its directory has a mark of it behind the name.
+  std::filesystem::path directory_of(const std::string& name) const { return directory_ / (name + mark_); }
 
  private:
   quant::QuantizeOptions options_for(const std::string& name) const;
@@ -43,6 +48,7 @@ class TuneWeights {
   std::shared_ptr<const ModelFiles> source_;
   std::filesystem::path directory_;
   CalibrationSourceOptions calibration_;
+  std::string mark_;
   int threads_;
 };
 

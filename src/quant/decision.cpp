@@ -117,6 +117,15 @@ std::string Candidate::name() const {
   return kv.empty() ? weights : weights + " + kv " + kv;
 }
 
+std::string_view DecisionStep::outcome_name() const {
+  switch (outcome) {
+    case DecisionStep::Outcome::passed: return "kept";
+    case DecisionStep::Outcome::failed: return "stepped back";
+    case DecisionStep::Outcome::skipped: return "not tried";
+  }
+  return "";
+}
+
 /// A figure that is not a number fails: NaN compares false with everything.
 std::vector<std::string> failures(const Measured& measured, const Measured& plain, const QualityBar& bar) {
   std::vector<std::string> reasons;

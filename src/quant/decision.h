@@ -100,6 +100,8 @@ struct DecisionStep {
   Candidate candidate;
   enum class Outcome { passed, failed, skipped } outcome = Outcome::passed;
   std::string reason;
+  /// "kept", "stepped back" or "not tried".
+  std::string_view outcome_name() const;
 };
 
 /// The four steps. Feed it measurements until next() has nothing more to ask for:

@@ -46,6 +46,17 @@ void LayerFolding::note(const ScaleGroup& group, const std::string& text) {
   for (const nn::Linear* linear : group.linears) of(linear).note(text);
 }
 
+std::map<const LinearTask*, std::pair<Treatment*, const ScaleGroup*>> LayerFolding::by_task(
+    std::span<const std::vector<ScaleGroup>> branches) {
+  std::map<const LinearTask*, std::pair<Treatment*, const ScaleGroup*>> tasks;
+  for (const auto& groups : branches) {
+    for (const ScaleGroup& group : groups) {
+      for (const nn::Linear* linear : group.linears) tasks[of(linear).task] = {&of(linear), &group};
+    }
+  }
+  return tasks;
+}
+
 std::string LayerFolding::obstacle(const ScaleGroup& group) {
   for (const nn::Linear* linear : group.linears) {
     if (!of(linear).task) return "not scaled: a linear that shares the input stays as it is";

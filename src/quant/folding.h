@@ -37,6 +37,9 @@ class LayerFolding {
 
   Treatment& of(const nn::Linear* leaf) { return treatments_.at(leaf); }
   void note(const ScaleGroup& group, const std::string& text);
+  /// Treatment and group of every linear of `branches`, the groups of each branch.
+  std::map<const LinearTask*, std::pair<Treatment*, const ScaleGroup*>> by_task(
+      std::span<const std::vector<ScaleGroup>> branches);
   /// Why the inputs of the group cannot be scaled, or "". Error(unsupported) when factors of another group were folded
   /// into what makes them, as they were with no notice taken of this group.
   std::string obstacle(const ScaleGroup& group);

@@ -30,19 +30,13 @@ std::vector<float> column_maxima(std::span<const Weight> weights) {
 
 class SmoothLayer {
  public:
-  explicit SmoothLayer(LayerWork& work)
-      : work_(work), calibrated_(*work.calibrated()), folding_(work) {}
+  explicit SmoothLayer(LayerWork& work) : work_(work), calibrated_(*work.calibrated()), folding_(work) {}
 
   void run() {
     calibrated_.model().load_layer(work_.layer());
     for (int branch = 0; branch < calibrated_.model().model().branches(); ++branch) run_branch(branch);
     // Rounding comes after all searches, since a later group may still scale the rows of an earlier linear.
-    std::map<const LinearTask*, std::pair<Treatment*, const ScaleGroup*>> order;
-    for (const auto& groups : groups_) {
-      for (const ScaleGroup& group : groups) {
-        for (const nn::Linear* linear : group.linears) order[folding_.of(linear).task] = {&folding_.of(linear), &group};
-      }
-    }
+    const auto order = folding_.by_task(groups_);
     for (const LinearTask& task : work_.linears()) round(*order.at(&task).first, *order.at(&task).second);
     calibrated_.model().drop_layer(work_.layer());
   }

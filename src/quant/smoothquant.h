@@ -11,7 +11,8 @@ namespace bittern::quant {
 
 /// Quantizes one layer; LayerWork::calibrated() must be there and the scheme must have int8_activations.
 void run_smoothquant(LayerWork& work);
-std::int64_t smoothquant_peak_bytes(std::span<const LinearTask> layer, std::int64_t group_size, std::int64_t search_tokens);
+std::int64_t smoothquant_peak_bytes(std::span<const LinearTask> layer, std::int64_t group_size,
+                                    std::int64_t search_tokens);
 
 /// s of every channel from the largest |x| and |w| (the paper's formula), normalized so that sqrt(max * min) = 1.
 /// Channels where either is 0 or not finite keep 1.

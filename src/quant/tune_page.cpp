@@ -121,22 +121,12 @@ std::string pictures(const Decision& decision) {
   return html + "</section>\n";
 }
 
-std::string_view outcome_name(DecisionStep::Outcome outcome) {
-  switch (outcome) {
-    case DecisionStep::Outcome::passed: return "kept";
-    case DecisionStep::Outcome::failed: return "stepped back";
-    case DecisionStep::Outcome::skipped: return "not tried";
-  }
-  return "";
-}
-
 std::string path(const Decision& decision) {
   std::string html = section("The path", "Quality bar: " + to_text(decision.options().bar) +
                                              ". What fails by itself is not tried in combination.");
   html += "<ol>\n";
   for (const DecisionStep& step : decision.path()) {
-    html += "<li>" +
-            escape_html(fmt::format("{}: {}; {}", step.candidate.name(), outcome_name(step.outcome), step.reason)) +
+    html += "<li>" + escape_html(fmt::format("{}: {}; {}", step.candidate.name(), step.outcome_name(), step.reason)) +
             "</li>\n";
   }
   return html + "</ol></section>\n";

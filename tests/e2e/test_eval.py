@@ -17,6 +17,7 @@ TASKS = MINI / "tasks" / "heldout.jsonl"
 
 def test_ppl_repeats_to_the_bit_and_says_its_protocol():
     runs = [bittern_json("eval", "ppl", "--data", TEXT, "--limit", 3) for _ in range(2)]
+    assert all(run.pop("seconds") > 0 for run in runs)
     assert runs[0] == runs[1]
     assert runs[0]["ppl"]["context"] == 512
     assert "second half scored" in bittern("eval", "ppl", "--data", TEXT, "--limit", 2).stdout
@@ -121,6 +122,7 @@ def test_tasks_against_a_reference_are_pairs(tmp_path):
 
 def test_answers_do_not_depend_on_the_batch():
     runs = [bittern_json("eval", "tasks", "--data", TASKS, "--limit", 40, "--max-sequences", n) for n in (1, 16)]
+    assert all(run.pop("seconds") > 0 for run in runs)
     assert runs[0] == runs[1]
 
 

@@ -1,11 +1,6 @@
 // The evaluation that ends a quantization: equal to running both models whole, planned, and refused by name.
 #include "quant/evaluate.h"
 
-#include <malloc.h>
-#include <sys/wait.h>
-#include <unistd.h>
-
-#include "base/sysinfo.h"
 #include "models/runner.h"
 #include "quant/quality.h"
 #include "quant/spill.h"
@@ -157,20 +152,7 @@ TEST_F(Evaluate, HoldsTheMemoryThatWasPlanned) {
   const QuantizePlan plan = plan_quantize(files, options);
   EXPECT_EQ(plan.peak_at, "the evaluation");
   ASSERT_LT(plan.peak_bytes, plan.source_bytes) << "the plan holds both models";
-  int channel[2];
-  ASSERT_EQ(pipe(channel), 0);
-  malloc_trim(0);
-  const pid_t child = fork();  // a fresh peak counter
-  if (child == 0) {
-    const auto before = static_cast<std::int64_t>(resident_bytes());
-    run(files);
-    const std::int64_t grown = static_cast<std::int64_t>(peak_resident_bytes()) - before;
-    _exit(::write(channel[1], &grown, sizeof grown) == sizeof grown ? 0 : 1);
-  }
-  int status = 0;
-  waitpid(child, &status, 0);
-  std::int64_t grown = 0;
-  ASSERT_EQ(::read(channel[0], &grown, sizeof grown), static_cast<ssize_t>(sizeof grown));
+  const std::int64_t grown = growth_of_a_run(files);
   RecordProperty("planned", std::to_string(plan.peak_bytes));
   RecordProperty("measured", std::to_string(grown));
   EXPECT_LE(grown, plan.peak_bytes + (4 << 20)) << "beside the plan: thread stacks, code pages and the allocator";

@@ -2,14 +2,10 @@
 // budget chooses and refuses.
 #include <bittern/quantize.h>
 #include <gtest/gtest.h>
-#include <malloc.h>
-#include <sys/wait.h>
-#include <unistd.h>
 
 #include <cmath>
 #include <cstring>
 
-#include "base/sysinfo.h"
 #include "models/runner.h"
 #include "quant/job.h"
 #include "quant/quality.h"
@@ -17,19 +13,10 @@
 #include "quant/rtn.h"
 #include "quant/scheme_choice.h"
 #include "quant/sensitivity.h"
-#include "support/expect_error.h"
-#include "support/temp_dir.h"
-#include "tensor/checkpoint.h"
-#include "tiny_checkpoint.h"
+#include "quantize_fixture.h"
 
 namespace bittern::quant {
 namespace {
-
-namespace fs = std::filesystem;
-using bittern::testing::TempDir;
-using bittern::testing::TinyCheckpoint;
-
-constexpr auto kInvalid = ErrorCode::invalid_argument;
 
 Calibration calibration() {
   Calibration result;
@@ -43,34 +30,15 @@ Calibration calibration() {
   return result;
 }
 
-std::string read_text(const fs::path& path) {
-  std::ifstream in(path, std::ios::binary);
-  return {std::istreambuf_iterator<char>(in), {}};
-}
+struct Fixture : QuantizeFixture {
+  Fixture() { options.overwrite = true; }
 
-struct Fixture : ::testing::Test {
-  Fixture() { options.output = dir.path() / "out", options.group_size = 32, options.overwrite = true; }
-
-  std::shared_ptr<const ModelFiles> write(const TinyCheckpoint& checkpoint = TinyCheckpoint()) {
-    checkpoint.write(dir.path() / "in");
-    return ModelFiles::from_directory(dir.path() / "in");
-  }
-  QuantizeReport run(const std::shared_ptr<const ModelFiles>& files) {
-    QuantizeSink ignore;
-    return quantize(files, options, ignore);
-  }
   Json written_config() { return read_json_file(options.output / "config.json")["quantization_config"]; }
-  std::unique_ptr<Checkpoint> open_output() {
-    return open_checkpoint(ModelFiles::from_directory(options.output), written_config());
-  }
   void set_budget(double bits_per_weight) {
     options.calibration = calibration();
     options.budget.emplace();
     options.budget->bits_per_weight = bits_per_weight;
   }
-
-  TempDir dir;
-  QuantizeOptions options;
 };
 
 using SchemeChoice = Fixture;
@@ -127,7 +95,7 @@ TEST_F(SchemeChoice, GivesGptqOptionsToGptqAlone) {
 }
 
 TEST_F(SchemeChoice, GptqOptionsChangeWhatIsWritten) {
-  const auto files = write();
+  const auto files = write(TinyCheckpoint());
   options.algorithm = "gptq", options.calibration = calibration();
   run(files);
   const std::string usual = read_text(options.output / "model.safetensors");
@@ -141,7 +109,7 @@ TEST_F(SchemeChoice, GptqOptionsChangeWhatIsWritten) {
 }
 
 TEST_F(Overrides, AreWrittenAndReadBackEachInItsOwnBits) {
-  const auto files = write();
+  const auto files = write(TinyCheckpoint());
   options.overrides = {{"down_proj", "8"},
                        {"re:.*layers\\.1\\..*v_proj", "w6a16-sym"},
                        {"q_proj", "3"},
@@ -179,13 +147,13 @@ TEST_F(Overrides, AreWrittenAndReadBackEachInItsOwnBits) {
 
 TEST_F(Overrides, ThatChangeNothingLeaveOneGroup) {
   options.overrides = {{"down_proj", "4"}};
-  run(write());
+  run(write(TinyCheckpoint()));
   EXPECT_EQ(written_config()["config_groups"].size(), 1u);
   EXPECT_EQ(written_config()["config_groups"]["group_0"]["targets"], Json({"Linear"}));
 }
 
 TEST_F(Overrides, AreRefusedWhenTheyDoNothingOrCannotBeStored) {
-  const auto files = write();
+  const auto files = write(TinyCheckpoint());
   options.overrides = {{"down_prj", "8"}};
   EXPECT_ERROR(kInvalid, "--override 'down_prj' matches no linear", run(files));
   options.overrides = {{"down_proj", "9"}};
@@ -202,7 +170,7 @@ TEST_F(Overrides, AreRefusedWhenTheyDoNothingOrCannotBeStored) {
 }
 
 TEST_F(Overrides, WorkWithEveryAlgorithm) {
-  const auto files = write();
+  const auto files = write(TinyCheckpoint());
   options.calibration = calibration();
   options.overrides = {{"v_proj", "8"}, {"up_proj", "3"}};
   for (const char* algorithm : {"awq", "gptq"}) {
@@ -251,7 +219,7 @@ double divergence(const std::shared_ptr<const ModelFiles>& a, const std::shared_
 }
 
 TEST_F(WithinBudget, SensitivityIsTheDivergenceOfTheModelWithOneLinearRounded) {
-  const auto files = write();
+  const auto files = write(TinyCheckpoint());
   const Scheme& probe = find_scheme("w3a16");
   std::vector<LinearTask> linears;
   for (const LayerJob& layer : make_job(files, options).layers)
@@ -288,7 +256,7 @@ TEST_F(WithinBudget, SensitivityIsTheDivergenceOfTheModelWithOneLinearRounded) {
 }
 
 TEST_F(WithinBudget, KeepsToTheBitsAndUsesThem) {
-  const auto files = write();
+  const auto files = write(TinyCheckpoint());
   double before = INFINITY;
   for (const double bits : {3.7, 4.3, 5.1, 6.0, 9.0}) {
     set_budget(bits);
@@ -319,7 +287,7 @@ TEST_F(WithinBudget, KeepsToTheBitsAndUsesThem) {
 TEST_F(WithinBudget, OverriddenLinearsKeepTheirBitsAndCount) {
   set_budget(5.2);
   options.overrides = {{"down_proj", "8"}};
-  const QuantizeReport report = run(write());
+  const QuantizeReport report = run(write(TinyCheckpoint()));
   EXPECT_LE(report.plan.bits_per_weight(), 5.2);
   EXPECT_EQ(report.plan.budget->linears.size(), 12u);
   for (const LinearReport& linear : report.linears) {
@@ -332,7 +300,7 @@ TEST_F(WithinBudget, OverriddenLinearsKeepTheirBitsAndCount) {
 TEST_F(WithinBudget, SharedInputsAlike) {
   set_budget(4.8);
   options.budget->shared_inputs_alike = true;
-  const QuantizeReport report = run(write());
+  const QuantizeReport report = run(write(TinyCheckpoint()));
   std::map<std::string, int> bits;
   for (const auto& linear : report.plan.budget->linears) bits[linear.name] = linear.bits;
   for (const char* layer : {"model.layers.0.", "model.layers.1."}) {
@@ -344,7 +312,7 @@ TEST_F(WithinBudget, SharedInputsAlike) {
 }
 
 TEST_F(WithinBudget, TheAlgorithmThenFindsTheCodes) {
-  const auto files = write();
+  const auto files = write(TinyCheckpoint());
   for (const char* algorithm : {"awq", "gptq"}) {
     set_budget(4.5);
     options.algorithm = algorithm;
@@ -365,7 +333,7 @@ TEST_F(WithinBudget, StoppedWhileMeasuringGoesOnAndEndsTheSame) {
     void measuring(int, int) override { ++layers; }
     int layers = 0;
   } count;
-  const auto files = write();
+  const auto files = write(TinyCheckpoint());
   set_budget(4.4);
   const QuantizeReport whole = run(files);
   const std::string expected = read_text(options.output / "model.safetensors");
@@ -392,7 +360,7 @@ TEST_F(WithinBudget, StoppedWhileQuantizingDoesNotMeasureAgain) {
     void measuring(int, int) override { ++layers; }
     int layers = 0;
   } count;
-  const auto files = write();
+  const auto files = write(TinyCheckpoint());
   set_budget(4.4);
   options.algorithm = "gptq";
   run(files);
@@ -405,7 +373,7 @@ TEST_F(WithinBudget, StoppedWhileQuantizingDoesNotMeasureAgain) {
 }
 
 TEST_F(WithinBudget, GivesTheSameChoiceWithAnyNumberOfThreads) {
-  const auto files = write();
+  const auto files = write(TinyCheckpoint());
   set_budget(4.4);
   options.threads = 1;
   run(files);
@@ -416,7 +384,7 @@ TEST_F(WithinBudget, GivesTheSameChoiceWithAnyNumberOfThreads) {
 }
 
 TEST_F(WithinBudget, PlansWithoutWriting) {
-  const auto files = write();
+  const auto files = write(TinyCheckpoint());
   set_budget(4.4);
   const QuantizePlan plan = plan_quantize(files, options);
   EXPECT_EQ(std::distance(fs::directory_iterator(dir.path()), fs::directory_iterator()), 1);  // in
@@ -434,26 +402,13 @@ TEST_F(WithinBudget, HoldsTheMemoryItPlanned) {
   const QuantizePlan plan = make_job(files, options).plan;
   ASSERT_EQ(plan.peak_at, "the measurement of sensitivity");
   ASSERT_LT(plan.peak_bytes, plan.source_bytes);  // 56 streams and eight layers are not in it
-  int channel[2];
-  ASSERT_EQ(pipe(channel), 0);
-  malloc_trim(0);              // no free memory of this process for the child to reuse
-  const pid_t child = fork();  // a fresh peak counter
-  if (child == 0) {
-    const auto before = static_cast<std::int64_t>(resident_bytes());
-    run(files);
-    const std::int64_t grown = static_cast<std::int64_t>(peak_resident_bytes()) - before;
-    _exit(::write(channel[1], &grown, sizeof grown) == sizeof grown ? 0 : 1);
-  }
-  int status = 0;
-  waitpid(child, &status, 0);
-  std::int64_t grown = 0;
-  ASSERT_EQ(::read(channel[0], &grown, sizeof grown), static_cast<ssize_t>(sizeof grown));
+  const std::int64_t grown = growth_of_a_run(files);
   EXPECT_LE(grown, plan.peak_bytes + (4 << 20)) << "beside the plan: thread stacks, code pages and the allocator";
   EXPECT_GE(grown, plan.peak_bytes / 2) << "the plan promises far more than is used";
 }
 
 TEST_F(WithinBudget, RefusesWhatCannotBeReachedAndSaysWhatCan) {
-  const auto files = write();
+  const auto files = write(TinyCheckpoint());
   set_budget(3.2);
   EXPECT_ERROR(ErrorCode::out_of_memory, "with 3 bits everywhere it is 3.6", run(files));
   set_budget(0);

@@ -3,11 +3,16 @@
 
 #include <bittern/quantize.h>
 #include <gtest/gtest.h>
+#include <malloc.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include <algorithm>
+#include <csignal>
 #include <fstream>
 #include <memory>
 
+#include "base/sysinfo.h"
 #include "support/expect_error.h"
 #include "support/temp_dir.h"
 #include "tensor/checkpoint.h"
@@ -46,6 +51,42 @@ struct QuantizeFixture : ::testing::Test {
   QuantizeReport run(const std::shared_ptr<const ModelFiles>& files) {
     QuantizeSink ignore;
     return quantize(files, options, ignore);
+  }
+  /// Bytes that a process of its own grows by while it quantizes: its peak counter is fresh.
+  std::int64_t growth_of_a_run(const std::shared_ptr<const ModelFiles>& files) {
+    int channel[2];
+    EXPECT_EQ(pipe(channel), 0);
+    malloc_trim(0);  // no free memory of this process for the child to reuse
+    const pid_t child = fork();
+    if (child == 0) {
+      const auto before = static_cast<std::int64_t>(resident_bytes());
+      run(files);
+      const std::int64_t grown = static_cast<std::int64_t>(peak_resident_bytes()) - before;
+      _exit(::write(channel[1], &grown, sizeof grown) == sizeof grown ? 0 : 1);
+    }
+    int status = 0;
+    waitpid(child, &status, 0);
+    std::int64_t grown = -1;
+    EXPECT_EQ(::read(channel[0], &grown, sizeof grown), static_cast<ssize_t>(sizeof grown));
+    close(channel[0]), close(channel[1]);
+    return grown;
+  }
+  /// Quantizes in a process that is killed once the first layer is done; its id.
+  pid_t run_killed_after_a_layer(const std::shared_ptr<const ModelFiles>& files) {
+    const pid_t child = fork();
+    if (child == 0) {
+      struct Sink : QuantizeSink {
+        void progress(const QuantizeProgress& p) override {
+          if (p.layer == 1) ::kill(getpid(), SIGKILL);
+        }
+      } sink;
+      quantize(files, options, sink);
+      _exit(0);
+    }
+    int status = 0;
+    waitpid(child, &status, 0);
+    EXPECT_TRUE(WIFSIGNALED(status));
+    return child;
   }
   std::unique_ptr<Checkpoint> open_output() {
     const Json config = read_json_file(options.output / "config.json");

@@ -1,8 +1,4 @@
 // What is left when quantize() is stopped by bad weights, by its sink or by a kill, and how the next run goes on.
-#include <signal.h>
-#include <sys/wait.h>
-#include <unistd.h>
-
 #include <limits>
 
 #include "quantize_fixture.h"
@@ -41,19 +37,7 @@ TEST_F(QuantizeStopped, ByTheSinkLeavesNothing) {
 
 TEST_F(QuantizeStopped, ByKillLeavesNoOutputAndTheNextRunSucceedsAndTellsOfIt) {
   const auto files = write(TinyCheckpoint());
-  const pid_t child = fork();
-  if (child == 0) {
-    struct Sink : QuantizeSink {
-      void progress(const QuantizeProgress& p) override {
-        if (p.layer == 1) ::kill(getpid(), SIGKILL);
-      }
-    } sink;
-    quantize(files, options, sink);
-    _exit(0);
-  }
-  int status = 0;
-  waitpid(child, &status, 0);
-  ASSERT_TRUE(WIFSIGNALED(status));
+  const pid_t child = run_killed_after_a_layer(files);
   EXPECT_FALSE(fs::exists(options.output));
   const fs::path left = options.output.string() + ".partial-" + std::to_string(child);
   ASSERT_TRUE(fs::exists(left));
@@ -84,19 +68,7 @@ TEST_F(QuantizeResumed, AKilledRunGoesOnAfterItsLastLayerAndWritesTheSameBytes) 
   run(files);
   const std::string expected = read_text(options.output / "model.safetensors");
   fs::remove_all(options.output);
-  const pid_t child = fork();
-  if (child == 0) {
-    struct Sink : QuantizeSink {
-      void progress(const QuantizeProgress& p) override {
-        if (p.layer == 1) ::kill(getpid(), SIGKILL);
-      }
-    } sink;
-    quantize(files, options, sink);
-    _exit(0);
-  }
-  int status = 0;
-  waitpid(child, &status, 0);
-  ASSERT_TRUE(WIFSIGNALED(status));
+  run_killed_after_a_layer(files);
   EXPECT_TRUE(fs::exists(dir.path() / "out.resume"));
   EXPECT_TRUE(fs::exists(dir.path() / "out.lock"));  // the file, which nobody holds any more
   const QuantizeReport report = run(files);

@@ -1,12 +1,7 @@
 // What quantize() writes, plans and reports when all goes well.
-#include <malloc.h>
-#include <sys/wait.h>
-#include <unistd.h>
-
 #include <cmath>
 #include <cstring>
 
-#include "base/sysinfo.h"
 #include "quant/report.h"
 #include "quant/rtn.h"
 #include "quantize_fixture.h"
@@ -208,20 +203,7 @@ TEST_F(Quantize, HoldsTheMemoryItPlanned) {
   const QuantizePlan plan = plan_quantize(files, options);
   ASSERT_GT(plan.source_bytes, 55 << 20);
   ASSERT_LT(plan.peak_bytes, 24 << 20);
-  int channel[2];
-  ASSERT_EQ(pipe(channel), 0);
-  malloc_trim(0);              // no free memory of this process for the child to reuse
-  const pid_t child = fork();  // a fresh peak counter
-  if (child == 0) {
-    const auto before = static_cast<std::int64_t>(resident_bytes());
-    run(files);
-    const std::int64_t grown = static_cast<std::int64_t>(peak_resident_bytes()) - before;
-    _exit(::write(channel[1], &grown, sizeof grown) == sizeof grown ? 0 : 1);
-  }
-  int status = 0;
-  waitpid(child, &status, 0);
-  std::int64_t grown = 0;
-  ASSERT_EQ(::read(channel[0], &grown, sizeof grown), static_cast<ssize_t>(sizeof grown));
+  const std::int64_t grown = growth_of_a_run(files);
   RecordProperty("planned", std::to_string(plan.peak_bytes));
   RecordProperty("measured", std::to_string(grown));
   EXPECT_LE(grown, plan.peak_bytes + (4 << 20)) << "beside the plan: thread stacks, code pages and the allocator";
