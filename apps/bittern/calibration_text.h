@@ -1,6 +1,6 @@
-// The texts that ship in the program: what calibration looks at where no data is named (models/calibration/text.txt), and
-// what the result is judged on, which no calibration sees: models/calibration/heldout.txt, and for the embedded model,
-// which knows simple stories alone, its own held-out stories (models/mini/text/heldout.txt).
+// The texts that ship in the program: what calibration looks at where no data is named (models/calibration/text.txt),
+// and what the result is judged on, which no calibration sees: models/calibration/heldout.txt, and for the embedded
+// model, which knows simple stories alone, its own held-out stories (models/mini/text/heldout.txt).
 #pragma once
 
 #include <string_view>

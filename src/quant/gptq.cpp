@@ -45,8 +45,7 @@ class InputProbe final : public nn::Probe {
 
 class GptqLayer {
  public:
-  explicit GptqLayer(LayerWork& work)
-      : work_(work), calibrated_(*work.calibrated()), leaves_(work) {}
+  explicit GptqLayer(LayerWork& work) : work_(work), calibrated_(*work.calibrated()), leaves_(work) {}
 
   void run() {
     calibrated_.model().load_layer(work_.layer());

@@ -4,7 +4,7 @@
 // branch's output the rounding changes, since a divergence grows with the square of a small change.
 //
 // The model is streamed: one layer's weights and one stream of hidden states are in memory, all streams lie on disk. It
-// decides nothing: which bits are worth their size is budget.h.
+// decides nothing: which bits are worth their size is bit_budget.h.
 #pragma once
 
 #include <bittern/quantize.h>

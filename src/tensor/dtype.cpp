@@ -15,9 +15,10 @@ struct Row {
 };
 
 constexpr Row kDTypes[] = {
-    {DType::f32, "f32", "F32", 4}, {DType::f16, "f16", "F16", 2}, {DType::bf16, "bf16", "BF16", 2},
-    {DType::i8, "i8", "I8", 1},    {DType::u8, "u8", "U8", 1},    {DType::i32, "i32", "I32", 4},
-    {DType::i64, "i64", "I64", 8}, {DType::f8_e4m3, "f8_e4m3", "F8_E4M3", 1},
+    {DType::f32, "f32", "F32", 4},    {DType::f16, "f16", "F16", 2},
+    {DType::bf16, "bf16", "BF16", 2}, {DType::i8, "i8", "I8", 1},
+    {DType::u8, "u8", "U8", 1},       {DType::i32, "i32", "I32", 4},
+    {DType::i64, "i64", "I64", 8},    {DType::f8_e4m3, "f8_e4m3", "F8_E4M3", 1},
 };
 
 // Rows are found by the value of the enum, so their order is part of their meaning.

@@ -17,7 +17,6 @@ TASKS = MINI / "tasks" / "heldout.jsonl"
 
 def test_ppl_repeats_to_the_bit_and_says_its_protocol():
     runs = [bittern_json("eval", "ppl", "--data", TEXT, "--limit", 3) for _ in range(2)]
-    assert all(run.pop("seconds") > 0 for run in runs)
     assert runs[0] == runs[1]
     assert runs[0]["ppl"]["context"] == 512
     assert "second half scored" in bittern("eval", "ppl", "--data", TEXT, "--limit", 2).stdout

@@ -68,9 +68,12 @@ TEST(CheckpointTest, UnalignedDataIsReadAllTheSame) {
 }
 
 TEST(CheckpointTest, EmptyTensorsAreReadWithoutTouchingMemory) {
-  const auto checkpoint = open({{"model.safetensors", raw_safetensors(
-      R"({"a":{"dtype":"U8","shape":[1],"data_offsets":[0,1]},"b":{"dtype":"F32","shape":[0,4],"data_offsets":[1,1]},)"
-      R"("c":{"dtype":"F32","shape":[2,0],"data_offsets":[1,1]}})", "x")}});
+  const auto checkpoint = open(
+      {{"model.safetensors",
+        raw_safetensors(
+            R"({"a":{"dtype":"U8","shape":[1],"data_offsets":[0,1]},"b":{"dtype":"F32","shape":[0,4],"data_offsets":[1,1]},)"
+            R"("c":{"dtype":"F32","shape":[2,0],"data_offsets":[1,1]}})",
+            "x")}});
   EXPECT_EQ(to_f32(checkpoint->dense("b")).out, 0);
   const Weight c = to_f32(reorder_rows(checkpoint->dense("c"), {1, 0}));
   EXPECT_EQ(std::pair(c.out, c.in), (std::pair<std::int64_t, std::int64_t>(2, 0)));

@@ -40,7 +40,8 @@ TEST(WeightTest, Int4DecodesByItsDefinition) {
 
 TEST(WeightTest, DenseDecodesRowsOfAnyStride) {
   std::uint16_t memory[] = {0x3f80, 0x4000, 0xffff, 0x4040, 0x4080, 0xffff};  // rows of 2 in steps of 3
-  Weight w{"v", Format::dense(DType::bf16), 2, 2, Tensor::of(memory, DType::bf16, 2, 3).columns(0, 2), {}, {}, {}, {}, {}};
+  Weight w{"v", Format::dense(DType::bf16), 2, 2, Tensor::of(memory, DType::bf16, 2, 3).columns(0, 2), {}, {}, {}, {},
+           {}};
   const Weight f = to_f32(w);
   EXPECT_EQ(f.data.row<float>(0)[1], 2.0f);
   EXPECT_EQ(f.data.row<float>(1)[0], 3.0f);

@@ -97,7 +97,7 @@ struct ElementTable {
   RowFn gated[3];      // out = act(a) * b, indexed by Activation: silu, gelu_tanh, gelu_erf
 };
 
-/// How keys and values of one head lie in a block (see kv_layout.h for offsets).
+/// How keys and values of one head lie in a block (offsets: CpuKvPool in kv_pool.h).
 /// int8_static codes are q + 128; its scales and zeros per channel never reach a kernel: those of K are folded into q
 /// and q_sums, those of V applied to the finished row.
 enum class KvKind : std::uint8_t { f32, f16, bf16, int8, int4, int8_static };
