@@ -7,6 +7,7 @@
 
 #include <chrono>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -62,6 +63,9 @@ class TokenStream {
   virtual std::optional<TokenEvent> next() = 0;
   /// As next(), but gives up after `timeout`; `timed_out` tells the two empties apart.
   virtual std::optional<TokenEvent> next_for(std::chrono::milliseconds timeout, bool& timed_out) = 0;
+  /// `wake` is called on the engine's thread with every event, and at once if some are there already; it must return
+  /// quickly and call nothing of the engine or this stream. For readers that must not block, with next_for(0).
+  virtual void on_events(std::function<void()> wake) = 0;
   /// Stops one sample, or all with -1. Its blocks are free after the current step.
   virtual void cancel(int sample = -1) = 0;
   /// The seed in use.

@@ -43,9 +43,16 @@ void RequestChannel::request_cancel(int sample) {
   }
 }
 
+void RequestChannel::on_events(std::function<void()> wake) {
+  const std::lock_guard lock(mutex_);
+  wake_ = std::move(wake);
+  if (wake_ && (count_ > 0 || open_samples_ == 0)) wake_();
+}
+
 void RequestChannel::abandon() {
   request_cancel(-1);
   const std::lock_guard lock(mutex_);
+  wake_ = nullptr;
   abandoned_ = true;
   count_ = 0;
 }
@@ -58,6 +65,7 @@ void RequestChannel::push(TokenEvent event) {
     if (abandoned_) return;
     if (count_ == ring_.size()) grow();
     ring_[(head_ + count_++) & (ring_.size() - 1)] = std::move(event);
+    if (wake_) wake_();
   }
   arrived_.notify_one();
 }

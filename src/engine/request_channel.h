@@ -8,6 +8,7 @@
 #include <chrono>
 #include <condition_variable>
 #include <cstdint>
+#include <functional>
 #include <mutex>
 #include <optional>
 #include <vector>
@@ -29,6 +30,8 @@ class RequestChannel {
   const std::vector<TokenEvent>& prompt_logprobs() const;
   /// Asks for the end of one sample, or of all with -1. The engine must be woken after it.
   void request_cancel(int sample);
+  /// Calls `wake`, under the channel's lock, with every event from now on, and now if there are some.
+  void on_events(std::function<void()> wake);
   /// The reader is gone: events are dropped from now on, and every sample is to be cancelled.
   void abandon();
 
@@ -44,6 +47,7 @@ class RequestChannel {
   const std::uint64_t seed_;
   mutable std::mutex mutex_;
   std::condition_variable arrived_;
+  std::function<void()> wake_;    // of the reader, may be empty
   std::vector<TokenEvent> ring_;  // size a power of two; doubled when full, so a read-out queue never allocates
   std::size_t head_ = 0;          // index of the oldest event, counted without wrapping
   std::size_t count_ = 0;

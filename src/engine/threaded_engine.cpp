@@ -36,6 +36,8 @@ class ChannelStream final : public TokenStream {
     return channel_->next(std::chrono::steady_clock::now() + timeout, timed_out);
   }
 
+  void on_events(std::function<void()> wake) override { channel_->on_events(std::move(wake)); }
+
   void cancel(int sample) override {
     const int n = channel_->request().n;
     if (sample < -1 || sample >= n) {

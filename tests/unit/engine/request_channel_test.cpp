@@ -77,6 +77,28 @@ TEST(RequestChannel, WakesAReaderThatWaits) {
   writer.join();
 }
 
+TEST(RequestChannel, CallsTheListenerForWhatIsThereAndWhatComes) {
+  RequestChannel channel(request_of(1), 5);
+  int calls = 0;
+  channel.on_events([&] { ++calls; });
+  EXPECT_EQ(calls, 0);
+  channel.push(token(7));
+  EXPECT_EQ(calls, 1);
+  channel.on_events([&] { calls += 10; });  // an event waits, so it is told at once
+  EXPECT_EQ(calls, 11);
+  channel.push(end(0));
+  EXPECT_EQ(calls, 21);
+}
+
+TEST(RequestChannel, CallsNoListenerOnceAbandoned) {
+  RequestChannel channel(request_of(1), 5);
+  int calls = 0;
+  channel.on_events([&] { ++calls; });
+  channel.abandon();
+  channel.push(end(0));
+  EXPECT_EQ(calls, 0);
+}
+
 TEST(RequestChannel, GivesUpAtTheDeadline) {
   RequestChannel channel(request_of(1), 5);
   bool timed_out = false;
