@@ -1,0 +1,11 @@
+// The table of the server's routes. Each file of this folder adds the rows of one API with one function declared here.
+#pragma once
+
+#include "server/service.h"
+
+namespace bittern::server {
+
+/// Every route of `bittern serve`. `service` must outlive them.
+Routes all_routes(Service& service);
+
+}  // namespace bittern::server
