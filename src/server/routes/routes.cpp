@@ -1,11 +1,22 @@
 // All routes, in the order in which documentation lists them. One line a file: add_X_routes(routes, service).
 #include "server/routes/routes.h"
 
-namespace bittern::server {
+#include "server/after_load.h"
 
-Routes all_routes(Service& /*service*/) {
-  Routes routes;
+namespace bittern::server {
+namespace {
+
+// Every handler may ask for a model that is not loaded yet.
+Routes with_waiting(Routes routes, ModelPool& models) {
+  for (Route& route : routes) route.handler = after_load(models, std::move(route.handler));
   return routes;
+}
+
+}  // namespace
+
+Routes all_routes(Service& service) {
+  Routes routes;
+  return with_waiting(std::move(routes), service.models);
 }
 
 }  // namespace bittern::server
