@@ -27,14 +27,18 @@ std::vector<std::int32_t> LoadedModel::encode_prompt(std::string_view text) cons
   return tokenizer_->encode(text, {.add_special = true, .parse_special = true});
 }
 
-std::vector<std::int32_t> LoadedModel::encode_chat(const OrderedJson& messages) const {
+const text::ChatTemplate& LoadedModel::chat_template() const {
   if (!template_) {
     throw Error(ErrorCode::unsupported, files_->origin() + " has no chat template",
                 "give one with --chat-template FILE, or use a plain prompt");
   }
+  return *template_;
+}
+
+std::vector<std::int32_t> LoadedModel::encode_chat(const OrderedJson& messages) const {
   text::ChatRequest request;
   request.messages = messages;
-  return text::encode_chat(*tokenizer_, *template_, request);
+  return text::encode_chat(*tokenizer_, chat_template(), request);
 }
 
 }  // namespace bittern::server

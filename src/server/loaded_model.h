@@ -40,6 +40,8 @@ class LoadedModel {
   Engine& engine() { return *engine_; }
   const text::Tokenizer& tokenizer() const { return *tokenizer_; }
   bool has_chat_template() const { return template_ != nullptr; }
+  /// Error(unsupported) when there is none.
+  const text::ChatTemplate& chat_template() const;
   double load_seconds() const { return load_seconds_; }
 
   /// Token ids of a plain prompt, with the tokens the tokenizer puts around a text (BOS).

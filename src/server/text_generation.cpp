@@ -1,11 +1,15 @@
 // From token events to text events.
 #include "server/text_generation.h"
 
+#include <algorithm>
+
 namespace bittern::server {
 
-TextGeneration::TextGeneration(LoadedModel& model, TextRequest request) {
+TextGeneration::TextGeneration(LoadedModel& model, TextRequest request)
+    : tokenizer_(model.tokenizer()), shown_specials_(std::move(request.shown_specials)) {
   for (int i = 0; i < request.request.n; ++i) {
-    samples_.push_back({text::TextStream(model.tokenizer()), text::StopMatcher(request.stop, request.include_stop)});
+    samples_.push_back(
+        {text::TextStream(tokenizer_, request.skip_special), text::StopMatcher(request.stop, request.include_stop)});
   }
   stats_.prompt_tokens = static_cast<std::int64_t>(request.request.prompt.size());
   start_ = std::chrono::steady_clock::now();
@@ -43,9 +47,16 @@ std::optional<TextEvent> TextGeneration::convert(const TokenEvent& token) {
   TextEvent event;
   event.sample = token.sample;
   event.token = token;
-  if (token.token >= 0) append(sample, sample.text.push(token.token), event);
+  if (token.token >= 0) append(sample, text_of(sample, token.token), event);
   if (!sample.ended && token.finish != FinishReason::none) finish(sample, token.finish, event);
   return event;
+}
+
+std::string TextGeneration::text_of(Sample& sample, std::int32_t token) {
+  if (std::find(shown_specials_.begin(), shown_specials_.end(), token) == shown_specials_.end()) {
+    return sample.text.push(token);
+  }
+  return sample.text.finish() + tokenizer_.token(token).value_or("");
 }
 
 void TextGeneration::append(Sample& sample, const std::string& text, TextEvent& event) {

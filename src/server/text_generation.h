@@ -5,6 +5,7 @@
 #include <bittern/engine.h>
 
 #include <chrono>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -20,6 +21,8 @@ struct TextRequest {
   Request request;                // the prompt as tokens and how to sample
   std::vector<std::string> stop;  // texts that end a sample
   bool include_stop = false;      // keep the stop text in the output
+  bool skip_special = true;       // special tokens add nothing to the text
+  std::vector<std::int32_t> shown_specials;  // but these do, as they are spelled: marks that a parser waits for
 };
 
 /// What became visible with one token. `text` may be empty while characters or stop strings are incomplete.
@@ -54,10 +57,14 @@ class TextGeneration {
   /// The next event; nullopt when every sample has ended. With a timeout, `timed_out` tells the two empties apart.
   std::optional<TextEvent> next();
   std::optional<TextEvent> next_for(std::chrono::milliseconds timeout, bool& timed_out);
+  /// As TokenStream::on_events: for readers that do not block.
+  void on_events(std::function<void()> wake) { stream_->on_events(std::move(wake)); }
   /// Stops all samples; their last events follow with finish cancelled.
   void cancel() { stream_->cancel(); }
 
   std::uint64_t seed() const { return stream_->seed(); }
+  /// As TokenStream::prompt_logprobs.
+  const std::vector<TokenEvent>& prompt_logprobs() const { return stream_->prompt_logprobs(); }
   const GenerationStats& stats() const { return stats_; }
 
  private:
@@ -69,10 +76,14 @@ class TextGeneration {
 
   /// nullopt for events that arrive after a stop text ended the sample.
   std::optional<TextEvent> convert(const TokenEvent& token);
+  /// The text that the token completes.
+  std::string text_of(Sample& sample, std::int32_t token);
   void append(Sample& sample, const std::string& text, TextEvent& event);
   void finish(Sample& sample, FinishReason reason, TextEvent& event);
   void count(const TokenEvent& token);
 
+  const text::Tokenizer& tokenizer_;
+  std::vector<std::int32_t> shown_specials_;
   std::vector<Sample> samples_;
   GenerationStats stats_;
   std::chrono::steady_clock::time_point start_, first_;
