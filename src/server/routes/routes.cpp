@@ -17,6 +17,7 @@ Routes with_waiting(Routes routes, ModelPool& models) {
 Routes all_routes(Service& service) {
   Routes routes;
   add_models_routes(routes, service);
+  add_generate_routes(routes, service);
   add_tokenize_routes(routes, service);
   return with_waiting(std::move(routes), service.models);
 }

@@ -6,6 +6,7 @@
 namespace bittern::server {
 
 void add_models_routes(Routes& routes, Service& service);
+void add_generate_routes(Routes& routes, Service& service);
 void add_tokenize_routes(Routes& routes, Service& service);
 
 /// Every route of `bittern serve`. `service` must outlive them.
