@@ -46,7 +46,7 @@ OrderedJson to_json(const Piece& piece, const Generation& generation, bool with_
   return {{"text", piece.text}, {"output_ids", piece.tokens}, {"meta_info", std::move(meta)}};
 }
 
-class Writer final : public StreamWriter {
+class Writer final : public StreamWriter<Generation> {
  public:
   explicit Writer(bool with_logprobs) : with_logprobs_(with_logprobs) {}
 
@@ -90,9 +90,9 @@ HttpReply generate(Service& service, const HttpRequest& request) {
   report_unknown(fields, "/generate", service.options.strict);
   const bool stream = settings.stream.stream;
   auto generation = std::make_unique<Generation>(model, service.metrics, std::move(input), settings);
-  if (stream) return stream_reply(std::move(generation), std::make_unique<Writer>(with_logprobs));
+  if (stream) return stream_reply<Generation>(std::move(generation), std::make_unique<Writer>(with_logprobs));
   const auto whole = std::make_shared<Piece>();
-  return whole_reply(
+  return whole_reply<Generation>(
       std::move(generation), [whole](const TextEvent& event) { whole->add(event); },
       [whole, with_logprobs](const Generation& ended) { return json_reply(to_json(*whole, ended, with_logprobs)); });
 }
