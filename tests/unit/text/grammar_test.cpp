@@ -91,10 +91,12 @@ TEST(Grammar, AnObjectIsAnyObject) {
 TEST(Grammar, SpaceBetweenPartsIsBounded) {
   GrammarMatcher matcher(compile(GrammarKind::json_schema, R"({"type": "array", "items": {"type": "null"}})"));
   feed(matcher, "[");
+  matcher.accept('\n');
   int spaces = 0;
   for (; allowed_by(matcher).contains(' '); ++spaces) matcher.accept(' ');
-  EXPECT_GT(spaces, 4);
-  EXPECT_LE(spaces, 20);
+  EXPECT_EQ(spaces, 16);
+  EXPECT_FALSE(allowed_by(matcher).contains('\n'));
+  EXPECT_TRUE(allowed_by(matcher).contains('n'));
 }
 
 TEST(Grammar, RollbackTakesTokensBack) {
@@ -123,7 +125,7 @@ TEST(Grammar, WhatCannotBeHonouredIsNamed) {
   EXPECT_ERROR(ErrorCode::invalid_argument, "json_schema", schema("{"));
   EXPECT_ERROR(ErrorCode::invalid_argument, "json_schema", schema("3"));
   EXPECT_ERROR(ErrorCode::invalid_argument, "#/$defs/b", schema(R"({"$ref": "#/$defs/b", "$defs": {}})"));
-  EXPECT_ERROR(ErrorCode::invalid_argument, "false",
+  EXPECT_ERROR(ErrorCode::invalid_argument, "'a'",
                schema(R"({"type": "object", "properties": {"a": false}, "required": ["a"]})"));
   EXPECT_ERROR(ErrorCode::invalid_argument, "regex", compile(GrammarKind::regex, "(a"));
   EXPECT_ERROR(ErrorCode::invalid_argument, "lark", compile(GrammarKind::lark, "start: missing"));
@@ -135,8 +137,6 @@ TEST(Grammar, TooMuchIsRefused) {
   std::string deep;
   for (int i = 0; i < 5000; ++i) deep += R"({"properties":{"a":)";
   EXPECT_ERROR(ErrorCode::invalid_argument, "json_schema", compile(GrammarKind::json_schema, deep));
-  EXPECT_ERROR(ErrorCode::invalid_argument, "regex",
-               compile(GrammarKind::regex, "(((a{1,999}){1,999}){1,999}){1,999}"));
 }
 
 TEST(Grammar, ATokenThatIsNotAllowedIsAnError) {

@@ -14,8 +14,9 @@ use std::sync::Arc;
 const MAX_SOURCE: usize = 512 * 1024;
 /// About 2 KB each: what one grammar's lexer may grow to.
 const MAX_LEXER_STATES: usize = 50_000;
-/// Between two parts of a JSON text. Unbounded, a small model may go on with spaces until its tokens run out.
-const JSON_SPACE: &str = r"[\x20\x0A\x0D\x09]{1,20}";
+/// Between two parts of a JSON text: a space, or a new line and its indentation. Were any space allowed, a small model
+/// might go on with it until its tokens run out.
+const JSON_SPACE: &str = r"\x20|\x0A[\x20\x09]{0,16}";
 
 /// The vocabulary as a tree of bytes, made once and shared by all grammars of a tokenizer.
 pub struct TokenTrie {
