@@ -16,6 +16,7 @@ PACKAGES=(
   libfmt-dev
   libedit-dev
   libinih-dev
+  libboost-dev libssl-dev
 )
 BRIDGE=src/text/bridge                      # the Rust crate
 REQUIREMENTS=tests/e2e/requirements.txt     # the client tests

@@ -43,15 +43,20 @@ RunOptions with_run_settings(RunOptions options, const ModelFiles& files) {
   return options;
 }
 
-std::unique_ptr<server::LoadedModel> load(const RunOptions& given) {
-  const std::shared_ptr<const ModelFiles> files = open_model(given.model);
-  const RunOptions options = with_run_settings(given, *files);
+server::LoadedModelOptions loaded_model_options(const RunOptions& options) {
   server::LoadedModelOptions load_options;
   load_options.backend = options.backend;
   load_options.device = options.device;
   load_options.engine = options.engine_options();
   load_options.kv_params = options.kv_params;
   if (!options.chat_template.empty()) load_options.chat_template = read_text(options.chat_template);
+  load_options.load.notice = [](const std::string& message) { std::fprintf(stderr, "bittern: %s\n", message.c_str()); };
+  return load_options;
+}
+
+std::unique_ptr<server::LoadedModel> load(const RunOptions& given) {
+  const std::shared_ptr<const ModelFiles> files = open_model(given.model);
+  server::LoadedModelOptions load_options = loaded_model_options(with_run_settings(given, *files));
   std::unique_ptr<Progress> progress;
   std::int64_t shown = 0;
   load_options.load.progress = [&](std::int64_t done, std::int64_t total) {
@@ -60,7 +65,6 @@ std::unique_ptr<server::LoadedModel> load(const RunOptions& given) {
     progress->advance(static_cast<std::uint64_t>(done - shown));
     shown = done;
   };
-  load_options.load.notice = [](const std::string& message) { std::fprintf(stderr, "bittern: %s\n", message.c_str()); };
   auto model = std::make_unique<server::LoadedModel>(files, load_options);
   if (progress) progress->finish();
   return model;

@@ -11,7 +11,8 @@ namespace bittern::server {
 
 class ApiError : public Error {
  public:
-  /// `param`: the field, "messages[2].content"; `api_code`: the API's code, "context_length_exceeded". Each may be empty.
+  /// `param`: the field, "messages[2].content"; `api_code`: the API's code, "context_length_exceeded". Each may be
+  /// empty.
   ApiError(ErrorCode error, std::string param, std::string message, std::string hint = {}, std::string api_code = {})
       : Error(error, std::move(message), std::move(hint)), param_(std::move(param)), api_code_(std::move(api_code)) {}
 

@@ -30,6 +30,9 @@ class ServerMetrics {
   virtual void http(std::string_view route, int status, double seconds) = 0;
   /// The client went away before the end of its reply.
   virtual void disconnected(std::string_view route) = 0;
+  /// The operating system refused a connection (out of file descriptors), or a line of the log.
+  virtual void accept_failed() {}
+  virtual void log_failed() {}
   /// Prometheus' text format.
   virtual std::string render(const ModelPool& models) = 0;
 };

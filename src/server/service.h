@@ -2,6 +2,7 @@
 // table with one function (routes/routes.h); a route holds references into the Service, which outlives the listener.
 #pragma once
 
+#include <atomic>
 #include <vector>
 
 #include "server/http/message.h"
@@ -16,6 +17,7 @@ struct Service {
   ModelPool& models;
   ServerMetrics& metrics;
   const ServeOptions& options;
+  const std::atomic<bool>* draining = nullptr;  // set once the server takes no more work
 };
 
 using Routes = std::vector<Route>;

@@ -18,10 +18,10 @@
 namespace bittern::server {
 
 struct TextRequest {
-  Request request;                // the prompt as tokens and how to sample
-  std::vector<std::string> stop;  // texts that end a sample
-  bool include_stop = false;      // keep the stop text in the output
-  bool skip_special = true;       // special tokens add nothing to the text
+  Request request;                           // the prompt as tokens and how to sample
+  std::vector<std::string> stop;             // texts that end a sample
+  bool include_stop = false;                 // keep the stop text in the output
+  bool skip_special = true;                  // special tokens add nothing to the text
   std::vector<std::int32_t> shown_specials;  // but these do, as they are spelled: marks that a parser waits for
 };
 

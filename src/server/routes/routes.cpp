@@ -16,6 +16,7 @@ Routes with_waiting(Routes routes, ModelPool& models) {
 
 Routes all_routes(Service& service) {
   Routes routes;
+  add_health_routes(routes, service);
   add_models_routes(routes, service);
   add_generate_routes(routes, service);
   add_tokenize_routes(routes, service);

@@ -5,6 +5,7 @@
 
 namespace bittern::server {
 
+void add_health_routes(Routes& routes, Service& service);
 void add_models_routes(Routes& routes, Service& service);
 void add_generate_routes(Routes& routes, Service& service);
 void add_tokenize_routes(Routes& routes, Service& service);
