@@ -12,6 +12,7 @@
 #include "base/strings.h"
 #include "base/sysinfo.h"
 #include "finish_name.h"
+#include "guided_options.h"
 #include "interrupt.h"
 #include "model_loader.h"
 #include "server/text_generation.h"
@@ -23,6 +24,7 @@ namespace {
 struct GenerateOptions {
   RunOptions run;
   SamplingOptions sampling;
+  GuidedOptions guided;
   std::string prompt, prompt_file, system;
   bool raw = false;
   bool json = false;
@@ -199,6 +201,7 @@ int run_generate(const GenerateOptions& options) {
   request.request.sampling = options.sampling.resolved();
   request.request.sampling.logprobs = options.logprobs;
   request.request.n = options.n;
+  request.request.mask = options.guided.mask(*model);
   request.stop = options.sampling.stop;
   request.include_stop = options.sampling.include_stop;
   server::TextGeneration generation(*model, std::move(request));
@@ -236,6 +239,7 @@ std::function<int()> declare_generate(CLI::App& command) {
   add_option(command, "--json", options->json, "print one JSON document at the end");
   add_option(command, "--stats", options->stats, "print counts, speeds, start-up time and memory to standard error");
   add_sampling_options(command, options->sampling);
+  add_guided_options(command, options->guided);
   add_engine_options(command, options->run);
   add_device_options(command, options->run);
   return [options] { return run_generate(*options); };

@@ -35,6 +35,12 @@ std::vector<std::string> long_options(const CLI::App& app) {
   return names;
 }
 
+// "bittern bench limits".
+std::string path_of(const CLI::App& command) {
+  const CLI::App* parent = command.get_parent();
+  return parent == nullptr ? command.get_name() : path_of(*parent) + " " + command.get_name();
+}
+
 // CLI11 names the unknown word; we add the nearest right spelling.
 int report_usage(const CLI::App& app, const CLI::ParseError& error) {
   const CLI::App* command = &app;
@@ -46,7 +52,7 @@ int report_usage(const CLI::App& app, const CLI::ParseError& error) {
     const std::string hint = bittern::did_you_mean(word.substr(0, word.find('=')), words);
     if (!hint.empty()) std::fprintf(stderr, "  %s: %s\n", word.c_str(), hint.c_str());
   }
-  std::fprintf(stderr, "  see: %s --help\n", command == &app ? "bittern" : ("bittern " + command->get_name()).c_str());
+  std::fprintf(stderr, "  see: %s --help\n", path_of(*command).c_str());
   return kUsageStatus;
 }
 

@@ -57,15 +57,19 @@ void add_model_argument(CLI::App& command, std::string& model) {
       ->type_name("MODEL");
 }
 
+void add_cpu_options(CLI::App& command, BackendOptions& device) {
+  add_option(command, "--threads", device.threads, "worker threads; 0: the cores this process may use")
+      ->check(CLI::Range(0, 4096))
+      ->group("Device");
+  add_option(command, "--isa", device.isa,
+             "force a lower instruction set: generic, avx2, avx512, avx512vnni, avx512bf16")
+      ->group("Device");
+}
+
 void add_device_options(CLI::App& command, RunOptions& o) {
   o.device.compute = "auto";
   add_option(command, "--backend", o.backend, "cpu, ref (slow, the oracle of the tests) or cuda")->group("Device");
-  add_option(command, "--threads", o.device.threads, "worker threads; 0: the cores this process may use")
-      ->check(CLI::Range(0, 4096))
-      ->group("Device");
-  add_option(command, "--isa", o.device.isa,
-             "force a lower instruction set: generic, avx2, avx512, avx512vnni, avx512bf16")
-      ->group("Device");
+  add_cpu_options(command, o.device);
   add_option(
       command, "--compute", o.device.compute,
       "auto: activations stay in 32 bits unless the checkpoint was made for 8 (W8A8); f32: always; bf16, int8: rounded "

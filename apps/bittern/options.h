@@ -58,7 +58,9 @@ struct RunOptions {
   EngineOptions engine_options() const;
 };
 void add_model_argument(CLI::App& command, std::string& model);
-/// Backend, threads, instruction set, kernels.
+/// Threads and instruction set, for what measures the CPU itself.
+void add_cpu_options(CLI::App& command, BackendOptions& device);
+/// Those, and backend, compute mode, kernels.
 void add_device_options(CLI::App& command, RunOptions& options);
 /// Format of the KV cache, and its parameters.
 void add_kv_cache_options(CLI::App& command, RunOptions& options);

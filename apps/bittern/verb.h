@@ -15,6 +15,7 @@ struct Verb {
   std::function<int()> (*declare)(CLI::App& command);
 };
 
+std::function<int()> declare_bench(CLI::App& command);
 std::function<int()> declare_calibrate(CLI::App& command);
 std::function<int()> declare_chat(CLI::App& command);
 std::function<int()> declare_convert(CLI::App& command);
@@ -37,6 +38,7 @@ inline constexpr Verb kVerbs[] = {
     {"convert", "write a model as a workspace, packed for this machine, or as a GGUF file", declare_convert},
     {"eval", "measure perplexity, divergence and task accuracy", declare_eval},
     {"tune", "find the best way to run a model here: measure plain, KV cache, weights, both", declare_tune},
+    {"bench", "measure this machine, the kernels, a model's latency and throughput", declare_bench},
     {"show", "describe a model: architecture, parameters, formats, bytes", declare_show},
     {"env", "describe this machine: CPU features, kernels, versions", declare_env},
 };

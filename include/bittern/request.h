@@ -11,7 +11,8 @@
 
 namespace bittern {
 
-/// A constraint on the next token, e.g. a grammar. Implemented outside the engine.
+/// A constraint on the next token, e.g. a grammar. Implemented outside the engine, which calls restrict() and then
+/// accept() for each token of one sample, on its own thread. An exception ends the sample with failed.
 class TokenMask {
  public:
   virtual ~TokenMask() = default;
@@ -19,6 +20,8 @@ class TokenMask {
   virtual void restrict(std::vector<std::uint32_t>& allowed) = 0;
   /// The token that was chosen.
   virtual void accept(std::int32_t token) = 0;
+  /// A mask like this one before its first token, for another sample of the same request.
+  virtual std::shared_ptr<TokenMask> clone() const = 0;
 };
 
 /// Sampling, in the order it is applied: logit_bias, penalties, min_tokens and mask, temperature, top_k, top_p, min_p.
@@ -48,7 +51,7 @@ struct Request {
   SamplingParams sampling;
   int n = 1;                        // independent samples of the same prompt, at most 128
   int priority = 0;                 // larger runs first
-  std::shared_ptr<TokenMask> mask;  // n == 1 only
+  std::shared_ptr<TokenMask> mask;  // unused so far; sample 0 follows it, the others clones of it
   std::string id;                   // for logs
 };
 

@@ -157,7 +157,7 @@ SampledToken EngineCore::draw(const Sequence& sequence, std::span<const float> l
                                 sequence.tokens,
                                 sequence.prompt_length,
                                 request.end_ids,
-                                request.channel->request().mask.get()};
+                                request.channel->mask(sequence.sample)};
   try {
     return sampler_.sample(logits, context);
   } catch (const std::exception& error) {

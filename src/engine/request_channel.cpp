@@ -12,7 +12,11 @@ RequestChannel::RequestChannel(Request request, std::uint64_t seed)
       seed_(seed),
       ring_(8),
       open_samples_(request_.n),
-      cancel_(static_cast<std::size_t>(request_.n)) {}
+      cancel_(static_cast<std::size_t>(request_.n)) {
+  if (request_.mask == nullptr) return;
+  masks_.push_back(request_.mask);
+  for (int i = 1; i < request_.n; ++i) masks_.push_back(request_.mask->clone());
+}
 
 std::optional<TokenEvent> RequestChannel::next(std::optional<std::chrono::steady_clock::time_point> deadline,
                                                bool& timed_out) {

@@ -21,6 +21,10 @@ class RequestChannel {
 
   const Request& request() const { return request_; }
   std::uint64_t seed() const { return seed_; }
+  /// Of one sample; null without one. Used by the engine thread alone.
+  TokenMask* mask(int sample) const {
+    return masks_.empty() ? nullptr : masks_[static_cast<std::size_t>(sample)].get();
+  }
 
   // --- the reader's side ---
   /// Blocks for the next event, until `deadline` if there is one; nullopt when it passed (`timed_out`) or when every
@@ -45,6 +49,7 @@ class RequestChannel {
 
   const Request request_;
   const std::uint64_t seed_;
+  std::vector<std::shared_ptr<TokenMask>> masks_;  // (n), or empty
   mutable std::mutex mutex_;
   std::condition_variable arrived_;
   std::function<void()> wake_;    // of the reader, may be empty

@@ -70,9 +70,6 @@ void validate_request(const Request& request, std::int64_t vocab, std::int64_t c
   check_range("logprobs", p.logprobs, -1, kMaxLogprobs);
   check_range("prompt_logprobs", p.prompt_logprobs, -1, kMaxLogprobs);
   check_range("n", request.n, 1, kMaxSamples);
-  if (request.mask != nullptr && request.n != 1) {
-    refuse(fmt::format("n is {}, but a mask follows one sample only", request.n), "submit the samples one by one");
-  }
 }
 
 }  // namespace bittern::engine

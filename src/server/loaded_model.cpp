@@ -9,6 +9,17 @@
 #include "server/model_text.h"
 
 namespace bittern::server {
+namespace {
+
+// What ends a sample in the engine; the tokenizer's settings speak where the model's files say nothing.
+std::vector<std::int32_t> end_ids(const text::Tokenizer& tokenizer, const ModelConfig& config) {
+  std::vector<std::int32_t> ids = config.eos_ids;
+  if (ids.empty()) ids = tokenizer.special_ids().stop;
+  std::erase_if(ids, [&](std::int32_t id) { return id < 0 || id >= tokenizer.vocab_size(); });
+  return ids;
+}
+
+}  // namespace
 
 LoadedModel::LoadedModel(std::shared_ptr<const ModelFiles> files, const LoadedModelOptions& options)
     : files_(std::move(files)) {
@@ -17,6 +28,7 @@ LoadedModel::LoadedModel(std::shared_ptr<const ModelFiles> files, const LoadedMo
   tokenizer_ = load_tokenizer(*files_);
   template_ = load_chat_template(*files_, *tokenizer_, options.chat_template);
   model_ = load_model(files_, *backend_, options.load);
+  guided_ = std::make_unique<GuidedDecoding>(*tokenizer_, end_ids(*tokenizer_, model_->config()));
   EngineOptions engine = options.engine;
   engine.kv_params = load_kv_params(engine.kv_cache, options.kv_params, *files_, model_->config());
   engine_ = make_engine(*model_, *backend_, engine);

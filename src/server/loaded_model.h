@@ -14,6 +14,7 @@
 #include "backend/backend.h"
 #include "base/json.h"
 #include "models/model.h"
+#include "server/grammar_mask.h"
 #include "tensor/model_files.h"
 #include "text/chat_template.h"
 #include "text/tokenizer.h"
@@ -39,6 +40,8 @@ class LoadedModel {
   Backend& backend() { return *backend_; }
   Engine& engine() { return *engine_; }
   const text::Tokenizer& tokenizer() const { return *tokenizer_; }
+  /// Masks for requests whose output must follow a schema or a grammar.
+  GuidedDecoding& guided() { return *guided_; }
   bool has_chat_template() const { return template_ != nullptr; }
   /// Error(unsupported) when there is none.
   const text::ChatTemplate& chat_template() const;
@@ -56,6 +59,7 @@ class LoadedModel {
   std::unique_ptr<Model> model_;
   std::unique_ptr<text::Tokenizer> tokenizer_;
   std::unique_ptr<text::ChatTemplate> template_;
+  std::unique_ptr<GuidedDecoding> guided_;
   std::unique_ptr<Engine> engine_;
   double load_seconds_ = 0;
 };

@@ -96,6 +96,8 @@ Tokenizer::~Tokenizer() = default;
 Tokenizer::Tokenizer(Tokenizer&&) noexcept = default;
 Tokenizer& Tokenizer::operator=(Tokenizer&&) noexcept = default;
 
+const BridgeTokenizer* Tokenizer::bridge() const { return handle_->bridge; }
+
 void Tokenizer::open(const FileReader& read) {
   constexpr ErrorCode code = ErrorCode::invalid_checkpoint;
   if (const auto json = read("tokenizer.json")) {

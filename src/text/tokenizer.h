@@ -15,6 +15,8 @@
 #include <utility>
 #include <vector>
 
+struct BridgeTokenizer;
+
 namespace bittern::text {
 
 /// Gives the bytes of a checkpoint's file by name ("tokenizer.json"), or nothing when there is none.
@@ -107,7 +109,10 @@ class Tokenizer {
   const std::string& origin() const { return origin_; }
 
  private:
+  friend class TokenTrie;
   struct Handle;
+
+  const BridgeTokenizer* bridge() const;
 
   void open(const FileReader& read);
   void read_settings(const FileReader& read);

@@ -24,11 +24,4 @@ std::string bridge_version() {
   return join(entries, ", ");
 }
 
-size_t grammar_first_bytes(const std::string& json_schema) {
-  size_t count = 0;
-  call_bridge(ErrorCode::invalid_argument, "JSON schema", bittern_bridge_grammar_first_bytes, slice(json_schema),
-              &count);
-  return count;
-}
-
 }  // namespace bittern::text

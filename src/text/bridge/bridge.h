@@ -3,7 +3,7 @@
 //
 // Every fallible function returns true and fills its outputs, or returns false and fills only `error`, with
 // "Class: message" in UTF-8. Handles and the owned structs are freed by the functions below. A handle may be used by
-// several threads at once, except while bittern_bridge_template_protect runs.
+// several threads at once, except while bittern_bridge_template_protect runs, and except matchers.
 #pragma once
 
 #include <stdbool.h>
@@ -16,6 +16,9 @@ extern "C" {
 
 typedef struct BridgeTokenizer BridgeTokenizer;
 typedef struct BridgeTemplate BridgeTemplate;
+typedef struct BridgeTrie BridgeTrie;
+typedef struct BridgeGrammar BridgeGrammar;
+typedef struct BridgeMatcher BridgeMatcher;
 
 /// Borrowed bytes; `data` may be null when `size` is 0.
 typedef struct {
@@ -94,8 +97,29 @@ bool bittern_bridge_template_render(const BridgeTemplate* chat_template, BridgeS
 /// Zstandard one of class "CodecError".
 bool bittern_bridge_parquet_json_lines(BridgeSlice file, BridgeSlice columns, BridgeBytes* lines, BridgeBytes* error);
 
-/// Compiles a JSON schema and counts the bytes that may begin a text which satisfies it.
-bool bittern_bridge_grammar_first_bytes(BridgeSlice schema, size_t* count, BridgeBytes* error);
+/// The vocabulary as a tree of bytes, which every grammar over it shares; it may outlive the tokenizer. `end_ids` (not
+/// empty) are allowed where a text is complete.
+bool bittern_bridge_trie_new(const BridgeTokenizer* tokenizer, const uint32_t* end_ids, size_t end_ids_size,
+                             BridgeTrie** out, BridgeBytes* error);
+void bittern_bridge_trie_free(BridgeTrie* trie);
+/// `kind`: 0 a JSON schema, 1 any JSON object (no source), 2 a regular expression, 3 a Lark grammar, 4 a JSON list of
+/// texts. What is malformed, unsupported or too large is an error of class "GrammarError".
+bool bittern_bridge_grammar_new(const BridgeTrie* trie, uint32_t kind, BridgeSlice source, BridgeGrammar** out,
+                                BridgeBytes* error);
+void bittern_bridge_grammar_free(BridgeGrammar* grammar);
+/// Follows one text from its beginning. A matcher belongs to one thread at a time; it may outlive its grammar.
+bool bittern_bridge_matcher_new(const BridgeGrammar* grammar, BridgeMatcher** out, BridgeBytes* error);
+bool bittern_bridge_matcher_copy(const BridgeMatcher* matcher, BridgeMatcher** out, BridgeBytes* error);
+void bittern_bridge_matcher_free(BridgeMatcher* matcher);
+/// Fills `words`, one bit a token, little endian; tokens beyond the tokenizer's get 0.
+bool bittern_bridge_matcher_mask(BridgeMatcher* matcher, uint32_t* words, size_t words_size, BridgeBytes* error);
+/// Goes on by one token, which must be allowed.
+bool bittern_bridge_matcher_accept(BridgeMatcher* matcher, uint32_t token, BridgeBytes* error);
+/// Forgets the last `tokens`.
+bool bittern_bridge_matcher_rollback(BridgeMatcher* matcher, size_t tokens, BridgeBytes* error);
+/// `stopped`: nothing but an end token may follow. `accepting`: an end token may follow.
+bool bittern_bridge_matcher_state(BridgeMatcher* matcher, bool* stopped, bool* accepting, BridgeBytes* error);
+
 /// "tokenizers 0.23.2;minijinja 3.1.0;...", the libraries inside; never freed.
 const char* bittern_bridge_versions(void);
 

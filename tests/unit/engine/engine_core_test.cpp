@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <numeric>
 
 #include "fake_model.h"
 
@@ -218,6 +219,7 @@ TEST(EngineCore, AMaskThatThrowsEndsItsRequestAlone) {
   struct Broken final : TokenMask {
     void restrict(std::vector<std::uint32_t>&) override { throw std::runtime_error("grammar is stuck"); }
     void accept(std::int32_t) override {}
+    std::shared_ptr<TokenMask> clone() const override { return std::make_shared<Broken>(); }
   };
   Harness h(64, 4, limits_of(2, 16), 64);
   Request bad = make_request(6, 10, 1);
@@ -228,6 +230,53 @@ TEST(EngineCore, AMaskThatThrowsEndsItsRequestAlone) {
   h.run_until_idle();
   EXPECT_EQ(read_arrived(*bad_channel)[0].error, "grammar is stuck");
   EXPECT_EQ(read_arrived(*good_channel)[0], run_alone(good, 0, 64));
+}
+
+// Allows one token at each place, counting from `first`, so that a mask that followed two samples would show.
+class Counting final : public TokenMask {
+ public:
+  explicit Counting(std::int32_t first) : first_(first), next_(first) {}
+  void restrict(std::vector<std::uint32_t>& allowed) override {
+    std::fill(allowed.begin(), allowed.end(), 0u);
+    allowed[static_cast<std::size_t>(next_ / 32)] = 1u << (next_ % 32);
+  }
+  void accept(std::int32_t token) override {
+    ASSERT_EQ(token, next_);
+    ++next_;
+  }
+  std::shared_ptr<TokenMask> clone() const override { return std::make_shared<Counting>(first_); }
+
+ private:
+  std::int32_t first_, next_;
+};
+
+TEST(EngineCore, EverySampleFollowsAMaskOfItsOwn) {
+  Harness h(16, 4, limits_of(4, 16), 40);  // too few blocks for all: some are preempted and recomputed
+  Request request = make_request(6, 20, 1);
+  request.n = 4;
+  request.sampling.ignore_eos = true;
+  request.mask = std::make_shared<Counting>(9);
+  auto channel = h.submit(request);
+  h.run_until_idle();
+  std::vector<std::int32_t> expected(20);
+  std::iota(expected.begin(), expected.end(), 9);
+  for (const Answer& answer : read_arrived(*channel)) EXPECT_EQ(answer.tokens, expected);
+}
+
+TEST(EngineCore, AMaskThatAllowsNothingFailsItsSampleWithAReason) {
+  struct Nothing final : TokenMask {
+    void restrict(std::vector<std::uint32_t>& allowed) override { std::fill(allowed.begin(), allowed.end(), 0u); }
+    void accept(std::int32_t) override { FAIL(); }
+    std::shared_ptr<TokenMask> clone() const override { return std::make_shared<Nothing>(); }
+  };
+  Harness h(64, 4, limits_of(2, 16), 64);
+  Request request = make_request(6, 10, 1);
+  request.mask = std::make_shared<Nothing>();
+  auto channel = h.submit(request);
+  h.run_until_idle();
+  const Answer answer = read_arrived(*channel)[0];
+  EXPECT_EQ(answer.finish, FinishReason::failed);
+  EXPECT_NE(answer.error.find("no token is allowed next"), std::string::npos);
 }
 
 // Log-softmax in double.

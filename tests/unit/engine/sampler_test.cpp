@@ -55,6 +55,7 @@ class Only final : public TokenMask {
     }
   }
   void accept(std::int32_t token) override { accepted.push_back(token); }
+  std::shared_ptr<TokenMask> clone() const override { return std::make_shared<Only>(ids_); }
   std::vector<std::int32_t> accepted;
 
  private:
@@ -176,6 +177,7 @@ TEST_F(SamplerTest, AMaskThatThrowsPassesThrough) {
   struct Broken final : TokenMask {
     void restrict(std::vector<std::uint32_t>&) override { throw std::runtime_error("grammar is stuck"); }
     void accept(std::int32_t) override {}
+    std::shared_ptr<TokenMask> clone() const override { return std::make_shared<Broken>(); }
   } broken;
   mask = &broken;
   EXPECT_THROW(sampler.sample(logits, context()), std::runtime_error);

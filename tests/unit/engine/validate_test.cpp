@@ -74,18 +74,6 @@ TEST(Validate, RefusesByName) {
   }
 }
 
-TEST(Validate, RefusesAMaskForSeveralSamples) {
-  struct Any final : TokenMask {
-    void restrict(std::vector<std::uint32_t>&) override {}
-    void accept(std::int32_t) override {}
-  };
-  Request request = good();
-  request.mask = std::make_shared<Any>();
-  EXPECT_NO_THROW(validate_request(request, kVocab, kContext));
-  request.n = 2;
-  EXPECT_ERROR(ErrorCode::invalid_argument, "mask", validate_request(request, kVocab, kContext));
-}
-
 TEST(Validate, AcceptsTheEdges) {
   Request request = good();
   request.prompt.assign(9, 99);

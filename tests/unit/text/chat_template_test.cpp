@@ -288,9 +288,7 @@ TEST(ChatTemplate, LongConversationsFitTheLimits) {
   EXPECT_EQ(prompt.untrusted.size(), 800u);  // both ends of each spelled-out token
 }
 
-TEST(Bridge, GrammarEngineIsLinked) {
-  EXPECT_EQ(grammar_first_bytes(R"({"type": "boolean"})"), 2u);
-  EXPECT_ERROR(ErrorCode::invalid_argument, "JSON schema", grammar_first_bytes("{"));
+TEST(Bridge, TellsWhatIsLinked) {
   EXPECT_NE(bridge_version().find("minijinja 3."), std::string::npos) << bridge_version();
 }
 

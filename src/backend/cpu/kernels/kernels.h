@@ -155,6 +155,13 @@ struct LimitTable {
   Index flops_per_round;
 };
 
+/// Likewise for the dot products that some machines have.
+struct DotLimit {
+  /// `rounds` times operations_per_round multiplications and additions in registers; the result depends on all.
+  float (*run)(Index rounds);
+  Index operations_per_round;
+};
+
 struct KernelTable {
   const char* isa;
   LinearTable linear;
@@ -197,6 +204,8 @@ const KernelTable* kernel_table_avx2();
 const KernelTable* kernel_table_avx512();
 const Bf16DotTable* linear_bf16dot_table();
 const Int8DotTable* linear_int8dot_table();
+const DotLimit* bf16_dot_limit();  // AVX512-BF16
+const DotLimit* int8_dot_limit();  // AVX512-VNNI
 const W8A8Table* w8a8_table_generic();
 const W8A8Table* w8a8_table_avx2();
 const W8A8Table* w8a8_table_avx512();

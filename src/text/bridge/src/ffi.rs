@@ -3,6 +3,7 @@
 //! Pointers must be what bridge.h says; that is the caller's side of the contract and cannot be checked here.
 
 use crate::error::BridgeError;
+use crate::grammar::{Grammar, Kind, Matcher, TokenTrie};
 use crate::template::ChatTemplate;
 use crate::tokenizer::HfTokenizer;
 use std::ops::Range;
@@ -315,15 +316,102 @@ pub unsafe extern "C" fn bittern_bridge_parquet_json_lines(
     unsafe { guarded(lines, error, body) }
 }
 
-// --- Grammars and versions ---------------------------------------------------------------------------------------
+// --- Grammars ----------------------------------------------------------------------------------------------------
 
 #[no_mangle]
-pub unsafe extern "C" fn bittern_bridge_grammar_first_bytes(
-    schema: Slice, count: *mut usize, error: *mut Bytes,
+pub unsafe extern "C" fn bittern_bridge_trie_new(
+    tokenizer: *const HfTokenizer, end_ids: *const u32, end_ids_size: usize, out: *mut *mut TokenTrie,
+    error: *mut Bytes,
 ) -> bool {
     silence_panics();
-    unsafe { guarded(count, error, || crate::grammar::first_bytes(schema.text("the schema")?)) }
+    let body = || {
+        let end_ids = if end_ids_size == 0 { &[] } else { unsafe { std::slice::from_raw_parts(end_ids, end_ids_size) } };
+        TokenTrie::new(unsafe { &*tokenizer }, end_ids).map(|trie| Box::into_raw(Box::new(trie)))
+    };
+    unsafe { guarded(out, error, body) }
 }
+
+#[no_mangle]
+pub unsafe extern "C" fn bittern_bridge_trie_free(trie: *mut TokenTrie) {
+    if !trie.is_null() {
+        drop(unsafe { Box::from_raw(trie) });
+    }
+}
+
+#[no_mangle]
+pub unsafe extern "C" fn bittern_bridge_grammar_new(
+    trie: *const TokenTrie, kind: u32, source: Slice, out: *mut *mut Grammar, error: *mut Bytes,
+) -> bool {
+    let body = || {
+        let source = unsafe { source.text("the grammar")? };
+        Grammar::compile(unsafe { &*trie }, Kind::from_number(kind)?, source).map(|g| Box::into_raw(Box::new(g)))
+    };
+    unsafe { guarded(out, error, body) }
+}
+
+#[no_mangle]
+pub unsafe extern "C" fn bittern_bridge_grammar_free(grammar: *mut Grammar) {
+    if !grammar.is_null() {
+        drop(unsafe { Box::from_raw(grammar) });
+    }
+}
+
+#[no_mangle]
+pub unsafe extern "C" fn bittern_bridge_matcher_new(
+    grammar: *const Grammar, out: *mut *mut Matcher, error: *mut Bytes,
+) -> bool {
+    unsafe { guarded(out, error, || Ok(Box::into_raw(Box::new(Matcher::new(&*grammar))))) }
+}
+
+#[no_mangle]
+pub unsafe extern "C" fn bittern_bridge_matcher_copy(
+    matcher: *const Matcher, out: *mut *mut Matcher, error: *mut Bytes,
+) -> bool {
+    unsafe { guarded(out, error, || Ok(Box::into_raw(Box::new((*matcher).copy())))) }
+}
+
+#[no_mangle]
+pub unsafe extern "C" fn bittern_bridge_matcher_free(matcher: *mut Matcher) {
+    if !matcher.is_null() {
+        drop(unsafe { Box::from_raw(matcher) });
+    }
+}
+
+#[no_mangle]
+pub unsafe extern "C" fn bittern_bridge_matcher_mask(
+    matcher: *mut Matcher, words: *mut u32, words_size: usize, error: *mut Bytes,
+) -> bool {
+    let mut done = ();
+    let body = || unsafe { (*matcher).mask(std::slice::from_raw_parts_mut(words, words_size)) };
+    unsafe { guarded(&mut done, error, body) }
+}
+
+#[no_mangle]
+pub unsafe extern "C" fn bittern_bridge_matcher_accept(matcher: *mut Matcher, token: u32, error: *mut Bytes) -> bool {
+    let mut done = ();
+    unsafe { guarded(&mut done, error, || (*matcher).accept(token)) }
+}
+
+#[no_mangle]
+pub unsafe extern "C" fn bittern_bridge_matcher_rollback(
+    matcher: *mut Matcher, tokens: usize, error: *mut Bytes,
+) -> bool {
+    let mut done = ();
+    unsafe { guarded(&mut done, error, || (*matcher).rollback(tokens)) }
+}
+
+#[no_mangle]
+pub unsafe extern "C" fn bittern_bridge_matcher_state(
+    matcher: *mut Matcher, stopped: *mut bool, accepting: *mut bool, error: *mut Bytes,
+) -> bool {
+    let body = || unsafe {
+        stopped.write((*matcher).is_stopped());
+        (*matcher).is_accepting()
+    };
+    unsafe { guarded(accepting, error, body) }
+}
+
+// --- Versions ----------------------------------------------------------------------------------------------------
 
 /// Lines "name version" of the libraries inside, ended by a NUL that the size does not count.
 #[no_mangle]

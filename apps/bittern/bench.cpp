@@ -1,0 +1,40 @@
+// `bittern bench`: the table of its subcommands. Each measures one thing, names the machine it ran on, and prints a
+// table or JSON.
+#include "bench.h"
+
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "verb.h"
+
+namespace bittern::cli {
+namespace {
+
+constexpr Verb kBenchmarks[] = {
+    {"limits", "what this machine can do at most: memory, f32, bf16, int8", declare_bench_limits},
+};
+
+using Bodies = std::vector<std::pair<CLI::App*, std::function<int()>>>;
+
+int run_parsed(const Bodies& bodies) {
+  for (const auto& [command, body] : bodies) {
+    if (command->parsed()) return body();
+  }
+  return 1;  // unreachable: CLI11 requires one
+}
+
+}  // namespace
+
+std::function<int()> declare_bench(CLI::App& command) {
+  command.require_subcommand(1);
+  auto bodies = std::make_shared<Bodies>();
+  for (const Verb& benchmark : kBenchmarks) {
+    CLI::App* sub = command.add_subcommand(std::string(benchmark.name), std::string(benchmark.summary));
+    bodies->emplace_back(sub, benchmark.declare(*sub));
+  }
+  return [bodies] { return run_parsed(*bodies); };
+}
+
+}  // namespace bittern::cli
