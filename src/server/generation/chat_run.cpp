@@ -7,7 +7,6 @@
 
 #include "base/strings.h"
 #include "server/generation/tool_prompt.h"
-#include "server/model_pool.h"
 
 namespace bittern::server {
 namespace {
@@ -29,7 +28,8 @@ void cut_after_final_message(text::Prompt& prompt, const OrderedJson& messages, 
   const std::string& last = messages.back()["content"].get_ref<const std::string&>();
   const std::size_t found = last.empty() ? std::string::npos : prompt.text.rfind(trim(last));
   if (found == std::string::npos) {
-    refuse_field("continue_final_message", fmt::format("the text of the last of {} is empty or not in the prompt", param));
+    refuse_field("continue_final_message",
+                 fmt::format("the text of the last of {} is empty or not in the prompt", param));
   }
   prompt.text.resize(found + trim(last).size());
   std::erase_if(prompt.untrusted, [&](const text::ByteRange& r) { return r.begin >= prompt.text.size(); });
@@ -142,9 +142,10 @@ PreparedChat prepare_chat(const LoadedModel& model, const ServeOptions& options,
 
 ChatRun::ChatRun(Service& service, std::string_view model_name, const ChatInput& input,
                  const GenerationSettings& settings)
-    : model_(service.models.acquire(model_name)) {
+    : model_(acquire_model(service.models, model_name)) {
   PreparedChat chat = prepare_chat(*model_, service.options, input, settings);
   settings_ = chat.settings;
+  tool_style_ = chat.tools;
   for (int i = 0; i < settings_.n; ++i) outputs_.push_back(make_output(chat));
   Generation::Input request{{std::move(chat.prompt)}, input.param, std::string(model_name)};
   generation_ = std::make_unique<Generation>(model_, service.metrics, std::move(request), settings_);

@@ -53,10 +53,13 @@ class ChatRun {
   const Generation& generation() const { return *generation_; }
   const LoadedModel& model() const { return *model_; }
   const GenerationSettings& settings() const { return settings_; }
+  /// The style in which calls are looked for, or null.
+  const ToolStyle* tool_style() const { return tool_style_; }
 
  private:
   std::shared_ptr<LoadedModel> model_;
   GenerationSettings settings_;
+  const ToolStyle* tool_style_ = nullptr;
   std::vector<AssistantOutput> outputs_;  // of each choice
   std::unique_ptr<Generation> generation_;
   std::int64_t reasoning_tokens_ = 0;

@@ -1,4 +1,5 @@
-// Submitting, reading and counting. A mask follows one sample, so samples of a masked request are requests of their own.
+// Submitting, reading and counting. A mask follows one sample, so samples of a masked request are requests of their
+// own.
 #include "server/generation/generation.h"
 
 #include <fmt/core.h>
@@ -39,6 +40,15 @@ void fit_prompt(std::vector<std::int32_t>& prompt, const GenerationSettings& set
 
 }  // namespace
 
+std::shared_ptr<LoadedModel> acquire_model(ModelPool& models, std::string_view name) {
+  try {
+    return models.acquire(name);
+  } catch (const Error& error) {
+    if (error.code() != ErrorCode::not_found) throw;
+    throw ApiError(error.code(), "model", error.message(), error.hint(), "model_not_found");
+  }
+}
+
 std::string_view finish_name(FinishReason reason) {
   switch (reason) {
     case FinishReason::stop: return "stop";
@@ -70,8 +80,7 @@ Generation::Generation(std::shared_ptr<LoadedModel> model, ServerMetrics& metric
 }
 
 void Generation::submit_prompt(int prompt, const GenerationSettings& settings) {
-  const bool masked =
-      settings.constraint || !settings.allowed_tokens.empty() || !settings.bad_words.empty();
+  const bool masked = settings.constraint || !settings.allowed_tokens.empty() || !settings.bad_words.empty();
   if (!masked) return submit(prompt, settings, n_, 0);
   for (int sample = 0; sample < n_; ++sample) submit(prompt, settings, 1, sample);
 }

@@ -11,6 +11,7 @@
 
 #include "server/generation/settings.h"
 #include "server/loaded_model.h"
+#include "server/model_pool.h"
 #include "server/server_metrics.h"
 #include "server/text_generation.h"
 
@@ -78,9 +79,12 @@ class Generation {
   bool scores_only_ = false;  // max_tokens 0: the one token that the engine insists on is not shown
   std::vector<Choice> choices_;
   std::vector<Stream> streams_;
-  int open_ = 0;              // choices that have not ended
-  std::size_t next_ = 0;      // stream to look at next
+  int open_ = 0;          // choices that have not ended
+  std::size_t next_ = 0;  // stream to look at next
 };
+
+/// As ModelPool::acquire; a name that nothing has is an ApiError with the field "model" and the code model_not_found.
+std::shared_ptr<LoadedModel> acquire_model(ModelPool& models, std::string_view name);
 
 /// "stop" or "length", as the OpenAI API has it; "cancelled" and "error" beside them.
 std::string_view finish_name(FinishReason reason);

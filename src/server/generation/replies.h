@@ -27,6 +27,8 @@ class StreamWriter {
   virtual void event(const Run& run, const EventOf<Run>& event, std::string& out) = 0;
   /// After the last event.
   virtual void end(const Run&, std::string& /*out*/) {}
+  /// Nothing more is to be sent, although choices may still go on (one has failed): what runs is then cancelled.
+  virtual bool stopped() const { return false; }
   /// See BodySource::ping.
   virtual std::string_view ping() const { return ": ping\n\n"; }
 };
@@ -44,7 +46,10 @@ class RunSource final : public BodySource {
 
   bool poll(std::string& out) override {
     if (!std::exchange(begun_, true)) writer_->begin(*run_, out);
-    while (const auto event = run_->poll()) writer_->event(*run_, *event, out);
+    while (const auto event = run_->poll()) {
+      writer_->event(*run_, *event, out);
+      if (writer_->stopped()) return true;
+    }
     if (!run_->finished()) return false;
     writer_->end(*run_, out);
     return true;
