@@ -27,8 +27,8 @@ std::string part_text(const OrderedJson& part, const std::string& param) {
 std::string content_text(const OrderedJson& content, const std::string& param) {
   if (content.is_string()) return content.get<std::string>();
   if (!content.is_array()) {
-    refuse_field(param, fmt::format("{} must be a text or a list of parts, but it is {}", param,
-                                    describe_json(Json(content))));
+    refuse_field(
+        param, fmt::format("{} must be a text or a list of parts, but it is {}", param, describe_json(Json(content))));
   }
   std::string text;
   for (std::size_t i = 0; i < content.size(); ++i) {
@@ -69,8 +69,8 @@ void add_calls(Fields& fields, OrderedJson& message) {
   if (const OrderedJson* calls = fields.find("tool_calls")) {
     if (!calls->empty()) message["tool_calls"] = call_list(*calls, fields.param("tool_calls"));
   } else if (const OrderedJson* call = fields.find("function_call")) {
-    message["tool_calls"] = OrderedJson::array(
-        {{{"type", "function"}, {"function", function_call(*call, fields.param("function_call"))}}});
+    message["tool_calls"] =
+        OrderedJson::array({{{"type", "function"}, {"function", function_call(*call, fields.param("function_call"))}}});
   }
 }
 
@@ -130,8 +130,8 @@ OrderedJson tool_of(const OrderedJson& value, const std::string& param) {
   Fields fields(value, param);
   const std::string type = fields.require<std::string>("type");
   if (type != "function") {
-    refuse_field(fields.param("type"), fmt::format("{} is '{}', but only 'function' is supported",
-                                                   fields.param("type"), type));
+    refuse_field(fields.param("type"),
+                 fmt::format("{} is '{}', but only 'function' is supported", fields.param("type"), type));
   }
   const OrderedJson* function = fields.find("function");
   if (function == nullptr) refuse_field(fields.param("function"), fields.param("function") + " is missing");
@@ -147,7 +147,8 @@ ToolChoice named_choice(const OrderedJson& value, const std::string& param, cons
   Fields fields(value, param);
   const std::string name = fields.require<std::string>("name");
   if (!is_offered(tools, name)) {
-    refuse_field(fields.param("name"), fmt::format("{} is '{}', which is none of the tools", fields.param("name"), name));
+    refuse_field(fields.param("name"),
+                 fmt::format("{} is '{}', which is none of the tools", fields.param("name"), name));
   }
   return {ToolChoice::Kind::named, name};
 }
@@ -165,8 +166,8 @@ ToolChoice choice_of(const OrderedJson& value, const std::string& param, const O
   if (value.contains("name") && !value.contains("type")) return named_choice(value, param, tools);
   const std::string type = fields.require<std::string>("type");
   if (type != "function") {
-    refuse_field(fields.param("type"), fmt::format("{} is '{}', but only 'function' is supported",
-                                                   fields.param("type"), type));
+    refuse_field(fields.param("type"),
+                 fmt::format("{} is '{}', but only 'function' is supported", fields.param("type"), type));
   }
   const OrderedJson* function = fields.find("function");
   if (function == nullptr) refuse_field(fields.param("function"), fields.param("function") + " is missing");
@@ -176,13 +177,13 @@ ToolChoice choice_of(const OrderedJson& value, const std::string& param, const O
 /// What the template is told beside messages and tools.
 OrderedJson read_template_args(Fields& fields) {
   OrderedJson args = OrderedJson::object();
-  if (const OrderedJson* given = fields.find("chat_template_kwargs")) args = Fields(*given, "chat_template_kwargs").json();
+  if (const OrderedJson* given = fields.find("chat_template_kwargs"))
+    args = Fields(*given, "chat_template_kwargs").json();
   if (const OrderedJson* documents = fields.find("documents")) {
     if (!documents->is_array()) refuse_field("documents", "documents must be a list of objects");
     args["documents"] = *documents;
   }
-  const auto effort =
-      fields.choice("reasoning_effort", {"none", "minimal", "low", "medium", "high", "xhigh", "max"});
+  const auto effort = fields.choice("reasoning_effort", {"none", "minimal", "low", "medium", "high", "xhigh", "max"});
   if (effort) {
     args["reasoning_effort"] = *effort;
     if (!args.contains("enable_thinking")) args["enable_thinking"] = *effort != "none";
@@ -223,7 +224,8 @@ ToolChoice read_tool_choice(Fields& fields, const OrderedJson& tools) {
     if (value == nullptr) continue;
     const ToolChoice choice = choice_of(*value, key, tools);
     const bool needs_tools = choice.kind == ToolChoice::Kind::required || choice.kind == ToolChoice::Kind::named;
-    if (needs_tools && tools.is_null()) refuse_field(key, fmt::format("{} asks for a call, but there are no tools", key));
+    if (needs_tools && tools.is_null())
+      refuse_field(key, fmt::format("{} asks for a call, but there are no tools", key));
     return choice;
   }
   return {};

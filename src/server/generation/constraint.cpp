@@ -94,6 +94,16 @@ void read_structured_outputs(Fields& body, OutputConstraint& into) {
   }
 }
 
+std::pair<text::GrammarKind, std::string> grammar_of(const OutputConstraint& constraint) {
+  switch (constraint.kind) {
+    case Kind::json_object: return {text::GrammarKind::json_object, ""};
+    case Kind::json_schema: return {text::GrammarKind::json_schema, constraint.schema.dump()};
+    case Kind::choice: return {text::GrammarKind::choice, constraint.schema.dump()};
+    case Kind::regex: return {text::GrammarKind::regex, constraint.pattern};
+    default: return {text::GrammarKind::lark, constraint.pattern};
+  }
+}
+
 }  // namespace
 
 OutputConstraint read_constraint(Fields& fields) {
@@ -109,9 +119,15 @@ OutputConstraint read_constraint(Fields& fields) {
   return constraint;
 }
 
-std::shared_ptr<TokenMask> constraint_mask(const LoadedModel& /*model*/, const OutputConstraint& constraint) {
+std::shared_ptr<TokenMask> constraint_mask(LoadedModel& model, const OutputConstraint& constraint) {
   if (!constraint) return nullptr;
-  refuse_field(constraint.param, fmt::format("{} is not supported: this build has no grammars", constraint.param));
+  const auto [kind, source] = grammar_of(constraint);
+  try {
+    return model.guided().mask(kind, source);
+  } catch (const Error& error) {
+    throw ApiError(ErrorCode::invalid_argument, constraint.param, constraint.param + ": " + error.message(),
+                   error.hint());
+  }
 }
 
 }  // namespace bittern::server

@@ -25,8 +25,8 @@ struct OutputConstraint {
 /// one constraint is an ApiError, and so is what cannot be honoured.
 OutputConstraint read_constraint(Fields& fields);
 
-/// A fresh mask of one sample. ApiError(invalid_argument) with the constraint's field when the grammar cannot be
-/// compiled; it names the schema's keyword that is not supported.
-std::shared_ptr<TokenMask> constraint_mask(const LoadedModel& model, const OutputConstraint& constraint);
+/// A mask for one request; null without a constraint. ApiError(invalid_argument) with the constraint's field when the
+/// grammar cannot be compiled; it names the schema's keyword that is not supported.
+std::shared_ptr<TokenMask> constraint_mask(LoadedModel& model, const OutputConstraint& constraint);
 
 }  // namespace bittern::server

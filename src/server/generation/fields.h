@@ -1,5 +1,5 @@
-// Fields: the fields of one JSON object of a request. Each is asked for once, by name and type; what is wrong becomes an
-// ApiError that names it, and what nobody asked for is known at the end, to be logged or refused.
+// Fields: the fields of one JSON object of a request. Each is asked for once, by name and type; what is wrong becomes
+// an ApiError that names it, and what nobody asked for is known at the end, to be logged or refused.
 #pragma once
 
 #include <optional>

@@ -70,7 +70,7 @@ Generation::Generation(std::shared_ptr<LoadedModel> model, ServerMetrics& metric
   for (std::size_t i = 0; i < count; ++i) choices_.push_back({metrics.start(input.model_name), 0, false});
   open_ = static_cast<int>(count);
   try {
-    for (std::size_t i = 0; i < prompts_.size(); ++i) submit_prompt(static_cast<int>(i), settings);
+    for (std::size_t i = 0; i < prompts_.size(); ++i) submit(static_cast<int>(i), settings);
   } catch (const ApiError&) {
     throw;
   } catch (const Error& error) {
@@ -79,13 +79,7 @@ Generation::Generation(std::shared_ptr<LoadedModel> model, ServerMetrics& metric
   }
 }
 
-void Generation::submit_prompt(int prompt, const GenerationSettings& settings) {
-  const bool masked = settings.constraint || !settings.allowed_tokens.empty() || !settings.bad_words.empty();
-  if (!masked) return submit(prompt, settings, n_, 0);
-  for (int sample = 0; sample < n_; ++sample) submit(prompt, settings, 1, sample);
-}
-
-void Generation::submit(int prompt, const GenerationSettings& settings, int samples, int first) {
+void Generation::submit(int prompt, const GenerationSettings& settings) {
   const auto& tokens = prompts_[static_cast<std::size_t>(prompt)];
   const std::int64_t room = model_->engine().plan().context - static_cast<std::int64_t>(tokens.size());
   TextRequest text;
@@ -93,8 +87,7 @@ void Generation::submit(int prompt, const GenerationSettings& settings, int samp
   text.request.sampling = settings.sampling;
   text.request.sampling.max_tokens =
       settings.max_tokens ? std::max(1, *settings.max_tokens) : static_cast<int>(std::max<std::int64_t>(1, room));
-  if (text.request.sampling.seed) *text.request.sampling.seed += static_cast<std::uint64_t>(first);
-  text.request.n = samples;
+  text.request.n = n_;
   text.request.priority = settings.priority;
   text.request.mask = make_mask(*model_, settings);
   text.request.id = settings.request_id;
@@ -102,7 +95,7 @@ void Generation::submit(int prompt, const GenerationSettings& settings, int samp
   text.include_stop = settings.include_stop;
   text.skip_special = settings.skip_special;
   text.shown_specials = settings.shown_specials;
-  streams_.push_back({std::make_unique<TextGeneration>(*model_, std::move(text)), prompt * n_ + first, false});
+  streams_.push_back({std::make_unique<TextGeneration>(*model_, std::move(text)), prompt * n_, false});
 }
 
 void Generation::start(std::function<void()> wake) {
@@ -150,17 +143,13 @@ void Generation::count(const TextEvent& event) {
   choice.timer->finish(finish_name(event.finish));
 }
 
-const Generation::Stream& Generation::stream_of(int choice) const {
-  const auto after = std::upper_bound(streams_.begin(), streams_.end(), choice,
-                                      [](int wanted, const Stream& stream) { return wanted < stream.first_choice; });
-  return *std::prev(after);
-}
-
 const std::vector<TokenEvent>& Generation::prompt_logprobs(int prompt) const {
-  return stream_of(prompt * n_).text->prompt_logprobs();
+  return streams_[static_cast<std::size_t>(prompt)].text->prompt_logprobs();
 }
 
-std::uint64_t Generation::seed(int choice) const { return stream_of(choice).text->seed(); }
+std::uint64_t Generation::seed(int choice) const {
+  return streams_[static_cast<std::size_t>(choice / n_)].text->seed();
+}
 
 Usage Generation::usage() const {
   Usage usage;

@@ -67,20 +67,18 @@ class Generation {
     bool begun = false;
   };
 
-  void submit_prompt(int prompt, const GenerationSettings& settings);
-  void submit(int prompt, const GenerationSettings& settings, int samples, int first);
+  void submit(int prompt, const GenerationSettings& settings);
   std::optional<TextEvent> poll_stream(Stream& stream);
   void count(const TextEvent& event);
-  const Stream& stream_of(int choice) const;
 
   std::shared_ptr<LoadedModel> model_;
   std::vector<std::vector<std::int32_t>> prompts_;
   int n_ = 1;
   bool scores_only_ = false;  // max_tokens 0: the one token that the engine insists on is not shown
   std::vector<Choice> choices_;
-  std::vector<Stream> streams_;
-  int open_ = 0;          // choices that have not ended
-  std::size_t next_ = 0;  // stream to look at next
+  std::vector<Stream> streams_;  // of each prompt
+  int open_ = 0;                 // choices that have not ended
+  std::size_t next_ = 0;         // stream to look at next
 };
 
 /// As ModelPool::acquire; a name that nothing has is an ApiError with the field "model" and the code model_not_found.

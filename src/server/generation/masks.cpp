@@ -21,6 +21,7 @@ class AllowedTokens final : public TokenMask {
     for (std::size_t i = 0; i < allowed.size(); ++i) allowed[i] &= i < bits_.size() ? bits_[i] : 0u;
   }
   void accept(std::int32_t) override {}
+  std::shared_ptr<TokenMask> clone() const override { return std::make_shared<AllowedTokens>(*this); }
 
  private:
   std::vector<std::uint32_t> bits_;
@@ -41,6 +42,7 @@ class BadSequences final : public TokenMask {
     recent_.push_back(token);
     if (recent_.size() >= longest_) recent_.erase(recent_.begin());
   }
+  std::shared_ptr<TokenMask> clone() const override { return std::make_shared<BadSequences>(sequences_); }
 
  private:
   bool ends_with_start_of(const std::vector<std::int32_t>& sequence) const {
@@ -62,6 +64,11 @@ class AllOf final : public TokenMask {
   void accept(std::int32_t token) override {
     for (const auto& mask : masks_) mask->accept(token);
   }
+  std::shared_ptr<TokenMask> clone() const override {
+    std::vector<std::shared_ptr<TokenMask>> copies;
+    for (const auto& mask : masks_) copies.push_back(mask->clone());
+    return std::make_shared<AllOf>(std::move(copies));
+  }
 
  private:
   std::vector<std::shared_ptr<TokenMask>> masks_;
@@ -77,6 +84,7 @@ class MaskAfter final : public TokenMask {
     if (begun_) inner_->accept(token);
     if (token == token_) begun_ = true;
   }
+  std::shared_ptr<TokenMask> clone() const override { return std::make_shared<MaskAfter>(token_, inner_->clone()); }
 
  private:
   std::int32_t token_;
@@ -96,6 +104,14 @@ std::vector<std::vector<std::int32_t>> sequences_of(const text::Tokenizer& token
     }
   }
   return sequences;
+}
+
+std::vector<std::int32_t> end_tokens(LoadedModel& model) {
+  std::vector<std::int32_t> ids = model.model().config().eos_ids;
+  const auto& stop = model.tokenizer().special_ids().stop;
+  ids.insert(ids.end(), stop.begin(), stop.end());
+  std::erase_if(ids, [](std::int32_t id) { return id < 0; });
+  return ids;
 }
 
 void check_vocabulary(const text::Tokenizer& tokenizer, const std::vector<std::int32_t>& tokens, const char* param) {
@@ -128,11 +144,11 @@ std::shared_ptr<TokenMask> make_mask_after(std::int32_t token, std::shared_ptr<T
   return std::make_shared<MaskAfter>(token, std::move(inner));
 }
 
-std::shared_ptr<TokenMask> make_mask(const LoadedModel& model, const GenerationSettings& settings) {
+std::shared_ptr<TokenMask> make_mask(LoadedModel& model, const GenerationSettings& settings) {
   std::vector<std::shared_ptr<TokenMask>> masks;
   if (!settings.allowed_tokens.empty()) {
     check_vocabulary(model.tokenizer(), settings.allowed_tokens, "allowed_token_ids");
-    masks.push_back(make_allowed_tokens_mask(settings.allowed_tokens, model.tokenizer().special_ids().stop));
+    masks.push_back(make_allowed_tokens_mask(settings.allowed_tokens, end_tokens(model)));
   }
   if (!settings.bad_words.empty()) {
     masks.push_back(make_bad_sequences_mask(sequences_of(model.tokenizer(), settings.bad_words)));

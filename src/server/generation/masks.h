@@ -1,4 +1,5 @@
-// Masks that need no grammar: allowed tokens, forbidden texts; and the two that combine masks. Each follows one sample.
+// Masks that need no grammar: allowed tokens, forbidden texts; and the two that combine masks. Each follows one sample;
+// the engine clones them for others.
 #pragma once
 
 #include <bittern/request.h>
@@ -22,7 +23,7 @@ std::shared_ptr<TokenMask> make_all_of_mask(std::vector<std::shared_ptr<TokenMas
 /// `inner` begins after `token`; before that everything is allowed.
 std::shared_ptr<TokenMask> make_mask_after(std::int32_t token, std::shared_ptr<TokenMask> inner);
 
-/// The mask of one sample that the settings ask for; null when they ask for none. ApiError as constraint_mask().
-std::shared_ptr<TokenMask> make_mask(const LoadedModel& model, const GenerationSettings& settings);
+/// The mask that the settings ask for, good for any n; null when they ask for none. ApiError as constraint_mask().
+std::shared_ptr<TokenMask> make_mask(LoadedModel& model, const GenerationSettings& settings);
 
 }  // namespace bittern::server

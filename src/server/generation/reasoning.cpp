@@ -43,7 +43,9 @@ const ReasoningStyle* find_reasoning_style(std::string_view name, std::string_vi
               did_you_mean(name, names));
 }
 
-bool opens_reasoning(const ReasoningStyle& style, std::string_view prompt) { return trim(prompt).ends_with(style.open); }
+bool opens_reasoning(const ReasoningStyle& style, std::string_view prompt) {
+  return trim(prompt).ends_with(style.open);
+}
 
 ReasoningSplitter::ReasoningSplitter(const ReasoningStyle& style, bool open)
     : open_({std::string(style.open)}),

@@ -88,7 +88,8 @@ void refuse_the_impossible(Fields& fields) {
   const double length_penalty = fields.get_or("length_penalty", 1.0);
   if (length_penalty != 1.0) fields.refuse("length_penalty", "there is no beam search");
   if (!fields.get_or("spaces_between_special_tokens", true)) {
-    refuse_field("spaces_between_special_tokens", "spaces_between_special_tokens is not supported: text is what the "
+    refuse_field("spaces_between_special_tokens",
+                 "spaces_between_special_tokens is not supported: text is what the "
                  "tokenizer's decoder makes of the tokens");
   }
   fields.refuse("logits_processors", "code is not taken from requests");

@@ -1,6 +1,6 @@
-// GenerationSettings: how a request wants its text made, read from the fields that the OpenAI API, vLLM and LMDeploy give
-// it. This is the only place where such fields are read and their ranges checked; the engine checks again what it is
-// given. What a prompt is, each API says for itself.
+// GenerationSettings: how a request wants its text made, read from the fields that the OpenAI API, vLLM and LMDeploy
+// give it. This is the only place where such fields are read and their ranges checked; the engine checks again what it
+// is given. What a prompt is, each API says for itself.
 #pragma once
 
 #include <bittern/request.h>

@@ -28,7 +28,8 @@ void move_references(OrderedJson& schema, const std::string& root) {
     for (OrderedJson& item : schema) move_references(item, root);
   } else if (schema.is_object()) {
     for (auto& item : schema.items()) {
-      if (item.key() == "$ref" && item.value().is_string() && item.value().get_ref<const std::string&>().starts_with("#")) {
+      if (item.key() == "$ref" && item.value().is_string() &&
+          item.value().get_ref<const std::string&>().starts_with("#")) {
         item.value() = root + item.value().get<std::string>().substr(1);
       } else {
         move_references(item.value(), root);

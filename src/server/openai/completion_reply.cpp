@@ -204,7 +204,8 @@ OrderedJson CompletionReply::finish(const Generation& generation) {
   return reply;
 }
 
-std::unique_ptr<StreamWriter<Generation>> make_completion_stream(const Generation& generation, CompletionOptions options) {
+std::unique_ptr<StreamWriter<Generation>> make_completion_stream(const Generation& generation,
+                                                                 CompletionOptions options) {
   return std::make_unique<CompletionStream>(generation, std::move(options));
 }
 

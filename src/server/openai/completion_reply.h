@@ -61,6 +61,7 @@ class CompletionReply {
   std::vector<Choice> choices_;
 };
 
-std::unique_ptr<StreamWriter<Generation>> make_completion_stream(const Generation& generation, CompletionOptions options);
+std::unique_ptr<StreamWriter<Generation>> make_completion_stream(const Generation& generation,
+                                                                 CompletionOptions options);
 
 }  // namespace bittern::server

@@ -52,9 +52,7 @@ JsonCall::State JsonCall::step(char c, ToolSink& sink) {
   if (place_ == Place::key) return step_key(c);
   if (is_space(c)) return State::reading;
   switch (place_) {
-    case Place::start:
-      place_ = Place::key_or_end;
-      return c == '{' ? State::reading : State::broken;
+    case Place::start: place_ = Place::key_or_end; return c == '{' ? State::reading : State::broken;
     case Place::key_or_end:
       if (c == '}') return end_object(sink);
       if (c != '"') return State::broken;
@@ -63,9 +61,7 @@ JsonCall::State JsonCall::step(char c, ToolSink& sink) {
       end_.push(c);
       place_ = Place::key;
       return State::reading;
-    case Place::colon:
-      place_ = Place::value_start;
-      return c == ':' ? State::reading : State::broken;
+    case Place::colon: place_ = Place::value_start; return c == ':' ? State::reading : State::broken;
     case Place::value_start: return begin_value(c, sink);
     case Place::comma_or_end:
       if (c == '}') return end_object(sink);

@@ -56,9 +56,9 @@ class JsonCall {
   JsonValueEnd end_;
   std::string text_, key_, value_;
   std::string name_;
-  std::string early_;          // arguments that came before the name
+  std::string early_;  // arguments that came before the name
   bool has_name_ = false, begun_ = false, has_arguments_ = false;
-  bool streaming_ = false;     // the value being read is the arguments, as an object
+  bool streaming_ = false;  // the value being read is the arguments, as an object
 };
 
 }  // namespace bittern::server

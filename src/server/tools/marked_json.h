@@ -1,5 +1,5 @@
-// MarkedJsonParser: calls as JSON objects between an opening and a closing mark. A block that holds no call comes out as
-// content, without its marks.
+// MarkedJsonParser: calls as JSON objects between an opening and a closing mark. A block that holds no call comes out
+// as content, without its marks.
 #pragma once
 
 #include <optional>
@@ -32,8 +32,8 @@ class MarkedJsonParser final : public ToolParser {
   void step_call(char byte, ToolSink& sink);
   void give_back(ToolSink& sink);
 
-  std::size_t opening_;    // marks before this index open a block with calls
-  std::size_t closing_;    // from this index on they close one
+  std::size_t opening_;  // marks before this index open a block with calls
+  std::size_t closing_;  // from this index on they close one
   MarkFinder finder_;
   ContentOut content_;
   Place place_ = Place::content;

@@ -123,7 +123,8 @@ class QwenCoderParser final : public ToolParser {
 
   /// The value if it is JSON, else as a text.
   static std::string as_json(const std::string& value) {
-    for (const auto& [python, json] : {std::pair("True", "true"), std::pair("False", "false"), std::pair("None", "null")}) {
+    for (const auto& [python, json] :
+         {std::pair("True", "true"), std::pair("False", "false"), std::pair("None", "null")}) {
       if (value == python) return json;
     }
     return Json::accept(value) ? value : json_text(value);

@@ -21,7 +21,8 @@ struct Tool {
 };
 using Tools = std::vector<Tool>;
 
-/// What became known of one call. The first delta of a call has its name; `arguments` of all, joined, are its arguments.
+/// What became known of one call. The first delta of a call has its name; `arguments` of all, joined, are its
+/// arguments.
 struct ToolCallDelta {
   int index = 0;     // of the call within the message
   std::string name;  // of the first delta alone
