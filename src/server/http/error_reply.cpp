@@ -45,7 +45,7 @@ std::string_view param_of(const Error& error) {
 
 }  // namespace
 
-std::string error_body(ErrorShape shape, int status, std::string_view message, std::string_view param,
+OrderedJson error_body(ErrorShape shape, int status, std::string_view message, std::string_view param,
                        std::string_view code, std::string_view request_id) {
   OrderedJson body;
   if (shape == ErrorShape::anthropic) {
@@ -58,10 +58,10 @@ std::string error_body(ErrorShape shape, int status, std::string_view message, s
                      {"param", text_or_null(param)},
                      {"code", text_or_null(code)}};
   }
-  return body.dump(-1, ' ', false, OrderedJson::error_handler_t::replace);
+  return body;
 }
 
-std::string error_body(ErrorShape shape, const Error& error, std::string_view request_id) {
+OrderedJson error_body(ErrorShape shape, const Error& error, std::string_view request_id) {
   return error_body(shape, http_status(error.code()), error.what(), param_of(error), api_code_of(error), request_id);
 }
 
@@ -69,7 +69,8 @@ HttpReply error_reply(ErrorShape shape, int status, std::string_view message, st
                       std::string_view code, std::string_view request_id) {
   HttpReply reply;
   reply.status = status;
-  reply.body = error_body(shape, status, message, param, code, request_id);
+  const OrderedJson body = error_body(shape, status, message, param, code, request_id);
+  reply.body = body.dump(-1, ' ', false, OrderedJson::error_handler_t::replace);
   if (status == 429 || status == 503) reply.headers.emplace_back("retry-after", "1");
   return reply;
 }

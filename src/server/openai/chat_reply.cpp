@@ -1,7 +1,7 @@
 // The message of a chat, whole and in chunks.
 #include "server/openai/chat_reply.h"
 
-#include "server/openai/error_body.h"
+#include "server/http/error_reply.h"
 
 namespace bittern::server {
 namespace {
@@ -46,7 +46,7 @@ class ChatStream final : public StreamWriter<ChatRun> {
 
   void event(const ChatRun& run, const ChatEvent& event, std::string& out) override {
     if (event.finish == "error" || event.finish == "cancelled") {
-      append_sse(out, {}, openai_error(choice_failure(event.token, event.finish)));
+      append_sse(out, {}, error_body(ErrorShape::openai, choice_failure(event.token, event.finish)));
       failed_ = true;
       return;
     }

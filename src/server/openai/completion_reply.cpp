@@ -5,7 +5,7 @@
 #include <limits>
 #include <numeric>
 
-#include "server/openai/error_body.h"
+#include "server/http/error_reply.h"
 
 namespace bittern::server {
 namespace {
@@ -36,7 +36,7 @@ class CompletionStream final : public StreamWriter<Generation> {
 
   void event(const Generation& generation, const TextEvent& event, std::string& out) override {
     if (event.finish == FinishReason::failed || event.finish == FinishReason::cancelled) {
-      append_sse(out, {}, openai_error(choice_failure(event.token, finish_name(event.finish))));
+      append_sse(out, {}, error_body(ErrorShape::openai, choice_failure(event.token, finish_name(event.finish))));
       failed_ = true;
       return;
     }

@@ -16,12 +16,9 @@ Routes with_waiting(Routes routes, ModelPool& models) {
 
 Routes all_routes(Service& service) {
   Routes routes;
-<<<<<<< HEAD
   add_health_routes(routes, service);
-=======
   add_chat_routes(routes, service);
   add_completions_routes(routes, service);
->>>>>>> 143aee6 (Answer /v1/chat/completions and /v1/completions, whole and streamed)
   add_models_routes(routes, service);
   add_generate_routes(routes, service);
   add_tokenize_routes(routes, service);

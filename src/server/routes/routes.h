@@ -5,12 +5,9 @@
 
 namespace bittern::server {
 
-<<<<<<< HEAD
 void add_health_routes(Routes& routes, Service& service);
-=======
 void add_chat_routes(Routes& routes, Service& service);         // POST /v1/chat/completions
 void add_completions_routes(Routes& routes, Service& service);  // POST /v1/completions
->>>>>>> 143aee6 (Answer /v1/chat/completions and /v1/completions, whole and streamed)
 void add_models_routes(Routes& routes, Service& service);
 void add_generate_routes(Routes& routes, Service& service);
 void add_tokenize_routes(Routes& routes, Service& service);
