@@ -14,6 +14,10 @@ namespace {
 
 constexpr Verb kBenchmarks[] = {
     {"limits", "what this machine can do at most: memory, f32, bf16, int8", declare_bench_limits},
+    {"ops", "each kernel over the shapes of published models, as a fraction of the limits", declare_bench_ops},
+    {"latency", "prefill and decode of a model over context lengths and batch sizes", declare_bench_latency},
+    {"throughput", "many requests at once, batched as the engine likes: tokens per second", declare_bench_throughput},
+    {"start", "from the start of a process to the first token, and memory beside the plan", declare_bench_start},
 };
 
 using Bodies = std::vector<std::pair<CLI::App*, std::function<int()>>>;

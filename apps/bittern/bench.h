@@ -7,6 +7,10 @@
 
 namespace bittern::cli {
 
+std::function<int()> declare_bench_latency(CLI::App& command);
 std::function<int()> declare_bench_limits(CLI::App& command);
+std::function<int()> declare_bench_ops(CLI::App& command);
+std::function<int()> declare_bench_start(CLI::App& command);
+std::function<int()> declare_bench_throughput(CLI::App& command);
 
 }  // namespace bittern::cli

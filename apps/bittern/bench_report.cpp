@@ -65,6 +65,12 @@ MachineLimits measure_limits(const BackendOptions& device) {
   return limits;
 }
 
+std::pair<std::string, double> compute_limit(const BackendOptions& device, const MachineLimits& limits) {
+  if (device.compute == "int8" && limits.arithmetic.int8 > 0) return {"int8", limits.arithmetic.int8};
+  if (device.compute == "bf16" && limits.arithmetic.bf16 > 0) return {"bf16", limits.arithmetic.bf16};
+  return {"f32", limits.arithmetic.f32};
+}
+
 OrderedJson to_json(const MachineLimits& limits) {
   OrderedJson json = {{"read_bytes_per_second", limits.read()}, {"read_by_streams", OrderedJson::object()}};
   for (const cpu::StreamRate& rate : limits.read_by_streams) {

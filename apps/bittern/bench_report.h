@@ -3,6 +3,7 @@
 #pragma once
 
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "backend/cpu/machine_limits.h"
@@ -32,6 +33,8 @@ struct MachineLimits {
   double read() const;
 };
 MachineLimits measure_limits(const BackendOptions& device);
+/// The arithmetic a compute mode can use at most, by name: int8 for `--compute int8`, bf16 for bf16, else f32.
+std::pair<std::string, double> compute_limit(const BackendOptions& device, const MachineLimits& limits);
 OrderedJson to_json(const MachineLimits& limits);
 
 /// Program, version, commit, CPU, cores, memory, time, and the command line's device options.

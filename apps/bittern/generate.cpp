@@ -16,6 +16,7 @@
 #include "interrupt.h"
 #include "model_loader.h"
 #include "server/text_generation.h"
+#include "start_report.h"
 #include "verb.h"
 
 namespace bittern::cli {
@@ -96,29 +97,6 @@ OrderedJson memory_json(const MemoryPlan& plan) {
       {"weights", plan.weights}, {"kv_cache", plan.kv_total()}, {"kv_format", plan.kv_format}, {"step", plan.arena}};
 }
 
-/// What starting took, read off when the first token was there.
-struct StartReport {
-  double seconds = 0;  // from the start of the process to the first token
-  ResidentParts resident;
-};
-
-// Beside weights and KV cache: the process's own memory, less the KV cache's, and weights that are not mapped.
-std::int64_t other_memory(const StartReport& start, server::LoadedModel& model) {
-  const std::int64_t mapped = mapped_weight_bytes(model.model());
-  const MemoryPlan& plan = model.engine().plan();
-  return std::max<std::int64_t>(0, static_cast<std::int64_t>(start.resident.own) - (plan.weights - mapped));
-}
-
-OrderedJson start_json(const StartReport& start, server::LoadedModel& model) {
-  return {{"load_seconds", model.load_seconds()},
-          {"first_token_seconds", start.seconds},
-          {"weights", model.engine().plan().weights},
-          {"weights_mapped", mapped_weight_bytes(model.model())},
-          {"resident_own", start.resident.own},
-          {"resident_mapped", start.resident.mapped},
-          {"resident_own_beside_weights", other_memory(start, model)}};
-}
-
 void print_json(const std::vector<SampleResult>& samples, const server::TextGeneration& generation,
                 const GenerateOptions& options, server::LoadedModel& model, const StartReport& start) {
   const server::GenerationStats& stats = generation.stats();
@@ -131,7 +109,7 @@ void print_json(const std::vector<SampleResult>& samples, const server::TextGene
                       {"decode_tokens_per_second", stats.decode_rate()},
                       {"load_seconds", model.load_seconds()},
                       {"memory", memory_json(model.engine().plan())},
-                      {"start", start_json(start, model)}};
+                      {"start", to_json(start, model)}};
   for (const SampleResult& sample : samples) json["samples"].push_back(sample_json(sample, options, model.tokenizer()));
   std::printf("%s\n", json.dump(2, ' ', false, OrderedJson::error_handler_t::replace).c_str());
 }

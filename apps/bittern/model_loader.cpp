@@ -54,9 +54,10 @@ server::LoadedModelOptions loaded_model_options(const RunOptions& options) {
   return load_options;
 }
 
-std::unique_ptr<server::LoadedModel> load(const RunOptions& given) {
-  const std::shared_ptr<const ModelFiles> files = open_model(given.model);
-  server::LoadedModelOptions load_options = loaded_model_options(with_run_settings(given, *files));
+namespace {
+
+std::unique_ptr<server::LoadedModel> load(const std::shared_ptr<const ModelFiles>& files, const RunOptions& options) {
+  server::LoadedModelOptions load_options = loaded_model_options(options);
   std::unique_ptr<Progress> progress;
   std::int64_t shown = 0;
   load_options.load.progress = [&](std::int64_t done, std::int64_t total) {
@@ -68,6 +69,17 @@ std::unique_ptr<server::LoadedModel> load(const RunOptions& given) {
   auto model = std::make_unique<server::LoadedModel>(files, load_options);
   if (progress) progress->finish();
   return model;
+}
+
+}  // namespace
+
+std::unique_ptr<server::LoadedModel> load(const RunOptions& options) {
+  const std::shared_ptr<const ModelFiles> files = open_model(options.model);
+  return load(files, with_run_settings(options, *files));
+}
+
+std::unique_ptr<server::LoadedModel> load_as_asked(const RunOptions& options) {
+  return load(open_model(options.model), options);
 }
 
 }  // namespace bittern::cli

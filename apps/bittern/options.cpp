@@ -40,8 +40,24 @@ std::int64_t parse_bytes(const std::string& option, const std::string& text) {
   return static_cast<std::int64_t>(bytes);
 }
 
+int parse_speculate(const std::string& text) {
+  constexpr int kUsual = 8;
+  if (text == "off") return 0;
+  if (text == "prompt-lookup") return kUsual;
+  const std::string prefix = "prompt-lookup=";
+  int count = 0;
+  const char* end = text.data() + text.size();
+  if (text.starts_with(prefix)) {
+    const auto parsed = std::from_chars(text.data() + prefix.size(), end, count);
+    if (parsed.ec == std::errc() && parsed.ptr == end && count >= 1 && count <= 32) return count;
+  }
+  throw Error(ErrorCode::invalid_argument, "--speculate: '" + text + "' is no way to speculate",
+              "write off, prompt-lookup, or prompt-lookup=N with N tokens guessed ahead, 1 to 32");
+}
+
 EngineOptions RunOptions::engine_options() const {
   EngineOptions result = engine;
+  result.speculate = parse_speculate(speculate);
   result.kv_cache = kv_cache;
   if (kv_cache_memory != "auto") result.kv_cache_bytes = parse_bytes("--kv-cache-memory", kv_cache_memory);
   return result;
@@ -110,6 +126,11 @@ void add_engine_options(CLI::App& command, RunOptions& o) {
   add_option(command, "--block-tokens", o.engine.block_tokens, "tokens of one KV block")
       ->check(CLI::Range(1, 4096))
       ->group("Memory");
+  add_option(command, "--speculate", o.speculate,
+             "prompt-lookup or prompt-lookup=N: guess N tokens ahead (8) from what was there before; the same answers, "
+             "sooner where they repeat")
+      ->type_name("off|prompt-lookup[=N]")
+      ->group("Speculation");
 }
 
 SamplingParams SamplingOptions::resolved() const {

@@ -43,6 +43,9 @@ CLI::Option* add_option(CLI::App& command, const std::string& flags, T& value, c
 /// Bytes from "512MiB", "2G", "1048576". Error(invalid_argument) names the option and shows the accepted forms.
 std::int64_t parse_bytes(const std::string& option, const std::string& text);
 
+/// Drafted tokens of "off" (0), "prompt-lookup" or "prompt-lookup=N". Error(invalid_argument) names --speculate.
+int parse_speculate(const std::string& text);
+
 /// How the model is loaded and run.
 struct RunOptions {
   std::string model;  // empty: the embedded model
@@ -51,10 +54,11 @@ struct RunOptions {
   std::string kv_cache = "auto";
   std::string kv_params;  // file; empty: the model's own
   std::string kv_cache_memory = "auto";
+  std::string speculate = "off";
   std::string chat_template;  // file
   EngineOptions engine;
 
-  /// `engine` with kv_cache and kv_cache_memory filled in.
+  /// `engine` with kv_cache, kv_cache_memory and speculate filled in.
   EngineOptions engine_options() const;
 };
 void add_model_argument(CLI::App& command, std::string& model);

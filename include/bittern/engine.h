@@ -33,6 +33,9 @@ struct EngineOptions {
   int max_sequences = 16;     // sequences of one step
   int max_step_tokens = 512;  // tokens of one step: the chunk of chunked prefill; at least max_sequences
   int max_queued = 1024;      // waiting requests beyond which submit refuses
+  /// Tokens guessed ahead of a sequence by prompt lookup, at most 32, and verified in its next step: answers stay what
+  /// they are, and come sooner where they repeat what was there before. 0: none.
+  int speculate = 0;
 };
 
 /// Bytes of each part, computed before anything is allocated.
@@ -53,6 +56,7 @@ struct EngineStats {
   std::int64_t blocks_used = 0, blocks_total = 0;
   std::int64_t prompt_tokens = 0, generated_tokens = 0;
   std::int64_t preemptions = 0, steps = 0, finished = 0, cancelled = 0, failed = 0;
+  std::int64_t drafted_tokens = 0, accepted_tokens = 0;  // guessed and run; of them, those that were right
 };
 
 /// Where a request's tokens arrive. One reader; destroying it cancels the request.

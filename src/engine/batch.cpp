@@ -31,11 +31,11 @@ void Batch::append(const Chunk& chunk) {
   BITTERN_CHECK(static_cast<std::int64_t>(sequence.blocks.size()) <= max_blocks_);
   const std::int32_t row = q_start_.back() - static_cast<std::int32_t>(chunk.begin);  // row of position p is row + p
   for (std::int64_t p = chunk.begin; p < chunk.end(); ++p) {
-    token_ids_.push_back(sequence.tokens[static_cast<std::size_t>(p)]);
+    token_ids_.push_back(sequence.token(p));
     positions_.push_back(static_cast<std::int32_t>(p));
   }
   for (int i = 0; i < chunk.scored; ++i) logit_rows_.push_back(row + static_cast<std::int32_t>(chunk.score_begin) + i);
-  if (chunk.samples) logit_rows_.push_back(row + static_cast<std::int32_t>(chunk.end()) - 1);
+  for (int i = chunk.draws(); i > 0; --i) logit_rows_.push_back(row + static_cast<std::int32_t>(chunk.end()) - i);
   q_start_.push_back(q_start_.back() + chunk.tokens);
   context_.push_back(static_cast<std::int32_t>(chunk.end()));
   rope_length_.push_back(static_cast<std::int32_t>(std::max(sequence.prompt_length, chunk.end())));

@@ -49,12 +49,14 @@ EngineCore::EngineCore(const CoreConfig& config, StepRunner& runner, Inbox& inbo
       sampler_(config.vocab) {
   BITTERN_CHECK(cache_.blocks_for(config.context) <= cache_.total());
   drawn_.resize(static_cast<std::size_t>(config.limits.max_sequences));
+  for (Drawn& drawn : drawn_) drawn.tokens.reserve(static_cast<std::size_t>(config.limits.max_draft) + 1);
   counters_.blocks_total = cache_.total();
   publish_stats();
 }
 
 void EngineCore::step() {
   admit();
+  draft();
   const Plan& plan = scheduler_.schedule();
   if (launch(plan)) {
     collect(plan);
@@ -94,6 +96,7 @@ void EngineCore::add(std::shared_ptr<RequestChannel> channel) {
     sequence.priority = request.priority;
     sequence.sample = i;
     sequence.tokens = request.prompt;
+    sequence.draft.reserve(static_cast<std::size_t>(config_.limits.max_draft));
     sequence.prompt_length = prompt;
     sequence.limit = std::min(prompt + request.sampling.max_tokens, config_.context);
     sequence.group = &active->group;
@@ -112,6 +115,16 @@ void EngineCore::cancel_as_asked() {
     }
   }
   finish_all(std::move(cancelled), FinishReason::cancelled, {});
+}
+
+// --- draft: guesses to run beside the next token ------------------------------------------------------------------
+
+void EngineCore::draft() {
+  if (config_.limits.max_draft == 0) return;
+  for (Sequence* sequence : scheduler_.running()) {
+    sequence->draft.clear();
+    if (sequence->decoding()) sequence->lookup.propose(sequence->tokens, config_.limits.max_draft, sequence->draft);
+  }
 }
 
 // --- launch: run the plan ----------------------------------------------------------------------------------------
@@ -139,17 +152,34 @@ void EngineCore::collect(const Plan& plan) {
   for (std::size_t i = 0; i < plan.chunks.size(); ++i) {
     const Chunk& chunk = plan.chunks[i];
     const auto scored = static_cast<std::size_t>(chunk.scored);
-    drawn_[i] = {};
+    drawn_[i].tokens.clear();
     drawn_[i].error = score_prompt(chunk, logits_.subspan(row * vocab, scored * vocab));
-    if (chunk.samples && drawn_[i].error.empty()) {
-      drawn_[i] = draw(*chunk.sequence, logits_.subspan((row + scored) * vocab, vocab));
-    }
-    row += static_cast<std::size_t>(chunk.rows());
+    const auto draws = static_cast<std::size_t>(chunk.draws());
+    if (drawn_[i].error.empty()) draw(chunk, logits_.subspan((row + scored) * vocab, draws * vocab), drawn_[i]);
+    row += scored + draws;
   }
 }
 
+// The rows behind the first are the model's only if the guesses before them are what was drawn. So each draw sees the
+// tokens, the penalties and the mask that it would see without a draft, and an answer does not depend on guesses.
+void EngineCore::draw(const Chunk& chunk, std::span<const float> rows, Drawn& drawn) {
+  Sequence& sequence = *chunk.sequence;
+  const std::size_t known = sequence.tokens.size(), vocab = static_cast<std::size_t>(config_.vocab);
+  for (int i = 0; i < chunk.draws(); ++i) {
+    SampledToken next = draw_one(sequence, rows.subspan(static_cast<std::size_t>(i) * vocab, vocab));
+    drawn.error = std::move(next.error);
+    if (!drawn.error.empty()) break;
+    const std::int32_t token = next.token;
+    drawn.tokens.push_back(std::move(next));
+    const bool guessed = i < chunk.drafted && sequence.draft[static_cast<std::size_t>(i)] == token;
+    if (!guessed || contains(sequence.request->end_ids, token)) break;
+    sequence.tokens.push_back(token);
+  }
+  sequence.tokens.resize(known);  // appending them is commit's
+}
+
 // The mask is foreign code: what it throws is this request's error.
-SampledToken EngineCore::draw(const Sequence& sequence, std::span<const float> logits) {
+SampledToken EngineCore::draw_one(const Sequence& sequence, std::span<const float> logits) {
   const ActiveRequest& request = *sequence.request;
   const SamplingContext context{request.sampling(),
                                 request.channel->seed(),
@@ -190,14 +220,15 @@ void EngineCore::commit(const Plan& plan) {
   for (std::size_t i = 0; i < plan.chunks.size(); ++i) {
     const Chunk& chunk = plan.chunks[i];
     Sequence& sequence = *chunk.sequence;
-    scheduler_.advance(chunk);
+    Drawn& drawn = drawn_[i];
+    scheduler_.advance(chunk, drawn.accepted());
+    sequence.lookup.learn(chunk.drafted, drawn.accepted());
+    counters_.drafted_tokens += chunk.drafted;
+    counters_.accepted_tokens += drawn.accepted();
     left_line_ += std::exchange(sequence.request->stepped, true) ? 0 : 1;
     counters_.prompt_tokens += std::max<std::int64_t>(std::min(chunk.end(), sequence.prompt_length) - chunk.begin, 0);
-    if (!drawn_[i].error.empty()) {
-      finish(sequence, end_event(FinishReason::failed, std::move(drawn_[i].error)));
-    } else if (chunk.samples) {
-      append(sequence, drawn_[i]);
-    }
+    for (SampledToken& token : drawn.tokens) append(sequence, token);
+    if (!drawn.error.empty()) finish(sequence, end_event(FinishReason::failed, std::move(drawn.error)));
   }
   ++counters_.steps;
 }

@@ -65,8 +65,16 @@ class EngineCore {
     TokenEvent event;
   };
 
+  /// What one chunk drew: one token, and another for each token of its draft that was right.
+  struct Drawn {
+    std::vector<SampledToken> tokens;
+    std::string error;  // not empty: what kept the next one from being drawn
+    int accepted() const { return std::max(0, static_cast<int>(tokens.size()) - 1); }
+  };
+
   // The phases of a step.
   void admit();
+  void draft();
   bool launch(const Plan& plan);
   void collect(const Plan& plan);
   void commit(const Plan& plan);
@@ -74,7 +82,8 @@ class EngineCore {
 
   void add(std::shared_ptr<RequestChannel> channel);
   void cancel_as_asked();
-  SampledToken draw(const Sequence& sequence, std::span<const float> logits);
+  void draw(const Chunk& chunk, std::span<const float> rows, Drawn& drawn);
+  SampledToken draw_one(const Sequence& sequence, std::span<const float> logits);
   std::string score_prompt(const Chunk& chunk, std::span<const float> rows);
   void append(Sequence& sequence, SampledToken& drawn);
   void finish(Sequence& sequence, TokenEvent end);
@@ -94,7 +103,7 @@ class EngineCore {
   std::vector<std::unique_ptr<ActiveRequest>> requests_;  // in order of arrival
   std::int64_t arrivals_ = 0;
   std::span<const float> logits_;     // of the step that runs, (plan.rows, vocab)
-  std::vector<SampledToken> drawn_;   // of the step that runs, one for each chunk
+  std::vector<Drawn> drawn_;          // of the step that runs, one for each chunk
   std::vector<Delivery> deliveries_;  // of the step that runs, in order
   int left_line_ = 0;                 // requests that left the waiting line in the step that runs
   EngineStats counters_;              // the engine thread's own

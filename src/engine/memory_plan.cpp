@@ -38,6 +38,10 @@ void check_options(const EngineOptions& o) {
   check_at_least("context", o.context, 0);
   check_at_least("max_sequences", o.max_sequences, 1);
   check_at_least("max_queued", o.max_queued, 1);
+  if (o.speculate < 0 || o.speculate > kScoreRows) {
+    refuse(fmt::format("speculate is {}, but must be between 0 and {}", o.speculate, kScoreRows),
+           "8 is a good number of tokens to guess");
+  }
   if (o.max_step_tokens < o.max_sequences) {
     refuse(fmt::format("max_step_tokens is {}, too few for a step of max_sequences = {}", o.max_step_tokens,
                        o.max_sequences),

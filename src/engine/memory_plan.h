@@ -10,7 +10,7 @@
 
 namespace bittern::engine {
 
-/// Rows of logits of one step beyond one for each sequence: what prompt scores have to share.
+/// Rows of logits of one step beyond one for each sequence: what prompt scores have to share, and drafts.
 constexpr int kScoreRows = 32;
 
 struct ResolvedOptions {

@@ -10,7 +10,8 @@
 namespace bittern::engine {
 
 /// Tokens [begin, begin + tokens) of one sequence. Its rows of logits follow those of the chunks before it: first one
-/// for each of the `scored` prompt positions from `score_begin`, then one for the last token when `samples`.
+/// for each of the `scored` prompt positions from `score_begin`, then, when `samples`, one for the last known token and
+/// one for each of the `drafted` tokens behind it, which are a guess.
 struct Chunk {
   Sequence* sequence = nullptr;
   std::int64_t begin = 0;
@@ -18,9 +19,12 @@ struct Chunk {
   std::int64_t score_begin = 0;
   int scored = 0;
   bool samples = false;  // every known token is then in the cache: the next one is drawn
+  int drafted = 0;       // of `tokens`, the last ones: the sequence's draft, as much of it as is run
 
   std::int64_t end() const { return begin + tokens; }
-  int rows() const { return scored + (samples ? 1 : 0); }
+  int rows() const { return scored + draws(); }
+  /// Rows from which tokens may be drawn.
+  int draws() const { return samples ? 1 + drafted : 0; }
 };
 
 struct Plan {

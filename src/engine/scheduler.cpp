@@ -61,9 +61,9 @@ const Plan& Scheduler::schedule() {
   return plan_;
 }
 
-void Scheduler::advance(const Chunk& chunk) {
-  BITTERN_CHECK(chunk.begin == chunk.sequence->computed);
-  chunk.sequence->computed += chunk.tokens;
+void Scheduler::advance(const Chunk& chunk, int accepted) {
+  BITTERN_CHECK(chunk.begin == chunk.sequence->computed && accepted <= chunk.drafted);
+  chunk.sequence->computed += chunk.tokens - chunk.drafted + accepted;
 }
 
 // --- Blocks of those that run ------------------------------------------------------------------------------------
@@ -183,8 +183,9 @@ void Scheduler::start(Sequence& sequence) {
 // budget goes to prompts in order of rank. Every sequence keeps a row of logits for its draw; prompt scores share the
 // surplus.
 void Scheduler::assign_tokens() {
+  const int share = draft_share();
   for (Sequence* sequence : running_) {
-    if (sequence->decoding()) plan_chunk(*sequence, 1, 0);
+    if (sequence->decoding()) plan_decode(*sequence, share);
   }
   const std::int64_t surplus_rows = limits_.max_logit_rows - static_cast<std::int64_t>(running_.size());
   std::int64_t scored = 0;
@@ -194,6 +195,40 @@ void Scheduler::assign_tokens() {
     const std::int64_t room = chunk_end_limit(*sequence) - sequence->computed;
     scored += plan_chunk(*sequence, std::min({sequence->pending(), budget, room}), surplus_rows - scored);
   }
+}
+
+// Drafted tokens that each sequence may run. They take what is left of a step that only decodes: while a prompt is
+// being run, its tokens are the better use of the step. Sequences share evenly, so a large batch, which is bound by
+// arithmetic and gains nothing from guessing, drafts little or nothing.
+int Scheduler::draft_share() const {
+  const auto decodes = [](const Sequence* s) { return s->decoding(); };
+  if (limits_.max_draft == 0 || running_.empty() || !std::all_of(running_.begin(), running_.end(), decodes)) return 0;
+  const int count = static_cast<int>(running_.size());
+  const int surplus = std::min(limits_.max_logit_rows, limits_.max_step_tokens) - count;
+  return std::min(surplus / count, limits_.max_draft);
+}
+
+// How much of its draft a decoding sequence runs: within its share and its limit, while one rope length serves all of
+// it, and where blocks for it are there without touching the reserve.
+int Scheduler::runnable_draft(Sequence& sequence, int share) {
+  const std::int64_t length = sequence.length();
+  std::int64_t count = std::min<std::int64_t>(std::ssize(sequence.draft), share);
+  count = std::min({count, sequence.limit - length - 1, chunk_end_limit(sequence) - length});
+  if (count <= 0) return 0;
+  const std::int64_t missing = cache_.blocks_for(length + count) - std::ssize(sequence.blocks);
+  if (missing > 0 && missing + std::ssize(running_) <= cache_.available()) cache_.extend(sequence.blocks, missing);
+  const std::int64_t room = std::ssize(sequence.blocks) * cache_.block_tokens() - length;
+  return static_cast<int>(std::min(count, room));
+}
+
+void Scheduler::plan_decode(Sequence& sequence, int share) {
+  const int drafted = runnable_draft(sequence, share);
+  plan_chunk(sequence, 1, 0);
+  Chunk& chunk = plan_.chunks.back();
+  chunk.drafted = drafted;
+  chunk.tokens += drafted;
+  plan_.tokens += drafted;
+  plan_.rows += drafted;
 }
 
 // Tokens of one chunk see one rope length (see rope_threshold): all of the prompt sees the prompt's.

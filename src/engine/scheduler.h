@@ -17,6 +17,7 @@ struct SchedulerLimits {
   int max_sequences = 16;     // sequences of one step
   int max_step_tokens = 512;  // tokens of one step, at least max_sequences
   int max_logit_rows = 17;    // rows of logits of one step, more than max_sequences
+  int max_draft = 0;          // tokens of a draft run in one step, of one sequence; 0: none are made
   /// Up to this length the rotary angles do not depend on the sequence's length; beyond it generated tokens are
   /// recomputed one by one, each with the length it was first computed at, so that preemption changes no bit.
   std::int64_t rope_threshold = std::numeric_limits<std::int64_t>::max();
@@ -35,8 +36,8 @@ class Scheduler {
   /// Decides the next step. The plan stays valid until the next call, and must be run, or its sequences removed, before
   /// it.
   const Plan& schedule();
-  /// Records that the chunk's K and V are in the cache.
-  void advance(const Chunk& chunk);
+  /// Records that the chunk's K and V are in the cache; of its draft, those of the first `accepted` tokens count.
+  void advance(const Chunk& chunk, int accepted = 0);
 
   const std::vector<Sequence*>& running() const { return running_; }  // in order of rank
   const std::vector<Sequence*>& waiting() const { return waiting_; }  // in order of rank
@@ -60,6 +61,9 @@ class Scheduler {
   void preempt(Sequence& sequence);
 
   std::int64_t chunk_end_limit(const Sequence& sequence) const;
+  int draft_share() const;
+  int runnable_draft(Sequence& sequence, int share);
+  void plan_decode(Sequence& sequence, int share);
   int plan_chunk(Sequence& sequence, std::int64_t tokens, std::int64_t score_rows);
 
   CacheManager& cache_;

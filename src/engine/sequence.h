@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "engine/cache_manager.h"
+#include "engine/prompt_lookup.h"
 
 namespace bittern::engine {
 
@@ -30,6 +31,8 @@ struct Sequence {
   SequenceState state = SequenceState::waiting;
 
   std::vector<std::int32_t> tokens;  // prompt, then output
+  std::vector<std::int32_t> draft;   // a guess of what follows them, for the next step alone
+  PromptLookup lookup;               // who guesses
   std::int64_t prompt_length = 0;
   std::int64_t limit = 0;     // longest tokens may get: the end by length
   std::int64_t computed = 0;  // leading tokens whose K and V are in the cache
@@ -42,6 +45,11 @@ struct Sequence {
   /// Tokens still to be run before the next one can be drawn.
   std::int64_t pending() const { return length() - computed; }
   bool decoding() const { return pending() == 1; }
+  /// Known tokens, then the draft's.
+  std::int32_t token(std::int64_t position) const {
+    return position < length() ? tokens[static_cast<std::size_t>(position)]
+                               : draft[static_cast<std::size_t>(position - length())];
+  }
 };
 
 /// The one order of service: priority, then arrival, then sample. Total, so somebody is always first and progresses.

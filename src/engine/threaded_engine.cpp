@@ -112,6 +112,7 @@ std::unique_ptr<Engine> make_engine(Model& model, Backend& backend, const Engine
   config.limits.max_sequences = resolved.limits.max_sequences;
   config.limits.max_step_tokens = resolved.limits.max_tokens;
   config.limits.max_logit_rows = resolved.limits.max_logit_rows;
+  config.limits.max_draft = options.speculate;
   if (facts.rope.depends_on_length()) config.limits.rope_threshold = facts.rope.original_max_positions;
   auto runner =
       std::make_unique<engine::ModelStepRunner>(model, backend, resolved.kv, resolved.plan.kv_blocks, resolved.limits);

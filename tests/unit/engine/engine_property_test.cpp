@@ -31,6 +31,7 @@ World random_world(Random& random) {
   w.limits.max_sequences = 1 + static_cast<int>(random.next_below(6));
   w.limits.max_step_tokens = w.limits.max_sequences + static_cast<int>(random.next_below(24));
   w.limits.max_logit_rows = w.limits.max_sequences + 1 + static_cast<int>(random.next_below(6));
+  w.limits.max_draft = random.next_below(2) ? 0 : static_cast<int>(random.next_below(7));
   return w;
 }
 

@@ -54,6 +54,7 @@ class FakeModel final : public StepRunner {
   int steps = 0;
   std::int64_t tokens_run = 0;
   bool length_dependent = false;      // let rope_length change the logits beyond limits.rope_threshold
+  int memory = 0;                     // not 0: logits depend on so many last tokens alone, so that output repeats
   std::int32_t poison = -1;           // contexts that hold this token get NaN logits
   std::function<void()> before_step;  // may throw
 
@@ -106,7 +107,8 @@ class FakeModel final : public StepRunner {
       rope = rope * 31 + static_cast<std::uint64_t>(seen.rope_length);
       poisoned |= seen.token == poison;
     }
-    std::vector<float> logits = fake_logits(context_, rope);
+    const std::size_t seen = memory > 0 ? std::min(context_.size(), static_cast<std::size_t>(memory)) : context_.size();
+    std::vector<float> logits = fake_logits(std::span(context_).last(seen), rope);
     if (poisoned) logits[3] = std::numeric_limits<float>::quiet_NaN();
     logits_.insert(logits_.end(), logits.begin(), logits.end());
   }
