@@ -166,8 +166,10 @@ void print_text(const Latencies& latencies, const MachineLimits& limits, const B
   fmt::print("\n{}\n{}", alone.text(), together.text());
 }
 
-OrderedJson results_json(const Latencies& latencies, const MemoryPlan& plan, const TokenCost& cost) {
-  OrderedJson json = {{"weight_bytes", plan.weights},
+OrderedJson results_json(const Latencies& latencies, const MemoryPlan& plan, const TokenCost& cost,
+                         const Json& config) {
+  OrderedJson json = {{"config", config},
+                      {"weight_bytes", plan.weights},
                       {"weight_bytes_per_token", cost.weight_bytes},
                       {"multiplications_per_token", cost.multiplications},
                       {"kv_format", plan.kv_format},
@@ -206,7 +208,8 @@ int run_latency(const LatencyOptions& options) {
   const Latencies latencies = LatencyRun(model.engine(), model.model().config().vocab, options).run();
   const TokenCost cost = token_cost(model.model());
   if (options.json) {
-    print_report_json("latency", device, &limits, options_json(options), results_json(latencies, plan, cost));
+    print_report_json("latency", device, &limits, options_json(options),
+                      results_json(latencies, plan, cost, model.model().config().raw));
   } else {
     print_text(latencies, limits, options.model, plan, cost);
   }
