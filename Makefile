@@ -39,10 +39,9 @@ demo: build
 	@scripts/demo.sh $(PROGRAM)
 
 # Limits of this machine, then each kernel over real shapes as a fraction of them.
-bench: setup
-	@cmake --preset $(PRESET) --log-level=WARNING -DBITTERN_BENCH=ON
-	@cmake --build --preset $(PRESET) --parallel $(JOBS) --target bench_ops
-	@build/$(PRESET)/bench_ops
+bench: build
+	@$(PROGRAM) bench limits
+	@$(PROGRAM) bench ops
 
 format:
 	@scripts/setup.sh clang-format

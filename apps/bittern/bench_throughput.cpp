@@ -99,6 +99,8 @@ OrderedJson results_json(const Throughput& t, const MemoryPlan& plan, std::size_
           {"steps", t.steps()},
           {"tokens_per_step", t.tokens_per_step()},
           {"preemptions", t.after.preemptions - t.before.preemptions},
+          {"drafted_tokens", t.after.drafted_tokens - t.before.drafted_tokens},
+          {"accepted_tokens", t.after.accepted_tokens - t.before.accepted_tokens},
           {"kv_blocks", plan.kv_blocks},
           {"kv_format", plan.kv_format},
           {"weight_bytes", plan.weights}};

@@ -107,6 +107,8 @@ void print_json(const std::vector<SampleResult>& samples, const server::TextGene
                       {"first_token_seconds", stats.first_token_seconds},
                       {"prefill_tokens_per_second", stats.prefill_rate()},
                       {"decode_tokens_per_second", stats.decode_rate()},
+                      {"drafted_tokens", model.engine().stats().drafted_tokens},
+                      {"accepted_tokens", model.engine().stats().accepted_tokens},
                       {"load_seconds", model.load_seconds()},
                       {"memory", memory_json(model.engine().plan())},
                       {"start", to_json(start, model)}};
@@ -125,11 +127,15 @@ void print_start(const StartReport& start, server::LoadedModel& model) {
                human_bytes(static_cast<std::uint64_t>(other_memory(start, model))).c_str());
 }
 
-void print_stats(const server::TextGeneration& generation) {
+void print_stats(const server::TextGeneration& generation, const EngineStats& engine) {
   const server::GenerationStats& stats = generation.stats();
   std::fprintf(stderr, "prompt %ld tokens, %.1f tok/s; generated %ld tokens, %.1f tok/s; seed %lu\n",
                static_cast<long>(stats.prompt_tokens), stats.prefill_rate(), static_cast<long>(stats.generated_tokens),
                stats.decode_rate(), static_cast<unsigned long>(generation.seed()));
+  if (engine.drafted_tokens == 0) return;
+  std::fprintf(stderr, "guessed %ld tokens ahead, %ld of them right; %ld steps\n",
+               static_cast<long>(engine.drafted_tokens), static_cast<long>(engine.accepted_tokens),
+               static_cast<long>(engine.steps));
 }
 
 void take(const server::TextEvent& event, SampleResult& sample) {
@@ -194,7 +200,7 @@ int run_generate(const GenerateOptions& options) {
   }
   if (options.stats) {
     print_start(start, *model);
-    print_stats(generation);
+    print_stats(generation, model->engine().stats());
   }
   return exit_status_of(samples);
 }

@@ -154,6 +154,7 @@ class CyclingMask final : public TokenMask {
     }
   }
   void accept(std::int32_t token) override { heard.push_back(token); }
+  std::shared_ptr<TokenMask> clone() const override { return std::make_shared<CyclingMask>(); }
   Tokens heard;
 };
 
