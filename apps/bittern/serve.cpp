@@ -73,11 +73,11 @@ class Serve {
         http_(arguments_.serve, server::all_routes(service_), observer()) {}
 
   int run() {
-    http_.start();
-    std::printf("bittern: listening on %s, loading %s\n", http_.url().c_str(), pool_->list().front().name.c_str());
-    std::fflush(stdout);
     const std::vector<server::ModelCard> cards = pool_->list();
     for (std::size_t i = 0; i < (arguments_.load_all ? cards.size() : 1); ++i) pool_->start_load(cards[i].name);
+    http_.start();
+    std::printf("bittern: listening on %s, loading %s\n", http_.url().c_str(), cards.front().name.c_str());
+    std::fflush(stdout);
     watch_first_load();
     return wait_for_end();
   }

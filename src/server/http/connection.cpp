@@ -76,7 +76,7 @@ class StreamConnection final : public Connection, public std::enable_shared_from
   }
 
   void drain() override {
-    if (idle_) abort();
+    if (reading_ != nullptr && !reading_->got_some() && buffer_.size() == 0) abort();
   }
   void abort() override {
     aborted_ = true;
@@ -153,12 +153,12 @@ class StreamConnection final : public Connection, public std::enable_shared_from
 
   Task<error_code> read_header(Parser& parser) {
     error_code ec;
-    idle_ = buffer_.size() == 0;
-    if (idle_ && shared_.draining) co_return asio::error::operation_aborted;
+    if (buffer_.size() == 0 && shared_.draining) co_return asio::error::operation_aborted;
+    reading_ = &parser;
     arm(shared_.options.header_timeout);
     co_await http::async_read_header(stream_, buffer_, parser, into(ec));
     disarm();
-    idle_ = false;
+    reading_ = nullptr;
     if (timed_out_) ec = asio::error::timed_out;
     co_return ec;
   }
@@ -465,7 +465,7 @@ class StreamConnection final : public Connection, public std::enable_shared_from
   Clock::time_point begin_;
   unsigned version_ = 11;
   bool keep_alive_ = false;
-  bool idle_ = false;  // waits for a request of which nothing has come
+  const Parser* reading_ = nullptr;  // of the header that is awaited
 
   std::shared_ptr<WakeHub::Bell> bell_ = std::make_shared<WakeHub::Bell>();
   asio::steady_timer limit_, bell_timer_;
