@@ -10,6 +10,7 @@
 #include "base/json.h"
 #include "base/log.h"
 #include "base/strings.h"
+#include "base/sysinfo.h"
 #include "model_loader.h"
 #include "model_source.h"
 #include "serve_options.h"
@@ -53,6 +54,50 @@ server::PoolEntry entry_of(const ServedModel& model, const RunOptions& common) {
             opened.options = loaded_model_options(with_run_settings(options, *opened.files));
             return opened;
           })};
+}
+
+/// What would be served where, without loading anything; weights are read to learn what they take.
+OrderedJson dry_run(const ServeArguments& arguments) {
+  OrderedJson models = OrderedJson::array();
+  std::int64_t total = 0;
+  for (const ServedModel& model : served_models(arguments)) {
+    const server::PoolEntry entry = entry_of(model, arguments.run);
+    const server::ModelNeeds needs = entry.source->plan(0);
+    total += needs.memory;
+    models.push_back({{"name", model.name},
+                      {"source", model.source.empty() ? "embedded" : model.source},
+                      {"memory_bytes", needs.memory},
+                      {"context", needs.context}});
+  }
+  const server::ServeOptions& serve = arguments.serve;
+  return {{"host", serve.host},
+          {"port", serve.port},
+          {"tls", !serve.tls_certificate.empty()},
+          {"api_keys", serve.api_keys.size()},
+          {"max_body_bytes", serve.max_body_bytes},
+          {"max_connections", serve.max_connections},
+          {"max_queued", arguments.run.engine.max_queued},
+          {"max_sequences", arguments.run.engine.max_sequences},
+          {"models", std::move(models)},
+          {"memory_bytes", total},
+          {"free_memory_bytes", memory_info().available}};
+}
+
+int print_dry_run(const ServeArguments& arguments) {
+  const OrderedJson plan = dry_run(arguments);
+  if (arguments.json) {
+    std::printf("%s\n", plan.dump(2).c_str());
+    return 0;
+  }
+  std::printf("would listen on %s:%d, %s, %s\n", arguments.serve.host.c_str(), arguments.serve.port,
+              plan["tls"] ? "TLS" : "no TLS", plan["api_keys"] == 0 ? "no key asked for" : "with API keys");
+  for (const auto& model : plan["models"]) {
+    std::printf("%-20s context %lld, %s\n", model["name"].get<std::string>().c_str(), model["context"].get<long long>(),
+                human_bytes(model["memory_bytes"].get<std::uint64_t>()).c_str());
+  }
+  std::printf("together %s of %s free\n", human_bytes(plan["memory_bytes"].get<std::uint64_t>()).c_str(),
+              human_bytes(plan["free_memory_bytes"].get<std::uint64_t>()).c_str());
+  return 0;
 }
 
 std::unique_ptr<server::ModelPool> make_pool(const ServeArguments& arguments) {
@@ -177,6 +222,7 @@ std::function<int()> declare_serve(CLI::App& command) {
   add_serve_options(command, *arguments);
   return [arguments] {
     resolve(*arguments);
+    if (arguments->dry_run) return print_dry_run(*arguments);
     return Serve(*arguments).run();
   };
 }

@@ -120,6 +120,8 @@ void add_serve_options(CLI::App& command, ServeArguments& a) {
   add_option(command, "--served-model-name", a.served_name, "name of the first model in requests; else its folder's");
   add_option(command, "--models-memory", a.models_memory,
              "memory that all loaded models may take, such as 12GiB; the least recently used one is unloaded");
+  add_option(command, "--dry-run", a.dry_run, "print the settings and what each model would take, and end");
+  add_option(command, "--json", a.json, "with --dry-run: as JSON");
   add_option(command, "--load-all", a.load_all, "load every model at the start, not at its first request");
   add_device_options(command, a.run);
   add_engine_options(command, a.run);

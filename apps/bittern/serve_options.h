@@ -28,6 +28,8 @@ struct ServeArguments {
   bool load_all = false;  // at the start, not at the first request
   bool insecure = false;  // other machines may call without a key
   bool no_web_page = false;
+  bool dry_run = false;  // say what would be served, and take nothing
+  bool json = false;     // of --dry-run
 };
 
 struct ServedModel {
