@@ -132,6 +132,7 @@ EngineOptions engine_for(const LatencyOptions& o) {
 }
 
 void check(const LatencyOptions& o) {
+  check(o.model);
   const auto positive = [](int value) { return value > 0; };
   if (std::ranges::all_of(o.contexts, positive) && std::ranges::all_of(o.batches, positive)) return;
   throw Error(ErrorCode::invalid_argument, "--contexts and --batches are lists of numbers above 0");

@@ -12,12 +12,6 @@
 namespace bittern::cli {
 namespace {
 
-void check(const BenchModelOptions& options) {
-  if (options.random_weights.empty() || options.run.model.empty()) return;
-  throw Error(ErrorCode::invalid_argument, "both MODEL and --random-weights are given",
-              "a model has its own weights: leave out one of them");
-}
-
 // An embedding is read row by row, unless it is the output head too.
 class CostCounter final : public nn::Visitor {
  public:
@@ -36,6 +30,16 @@ class CostCounter final : public nn::Visitor {
 };
 
 }  // namespace
+
+void check(const BenchModelOptions& options) {
+  if (options.random_weights.empty()) return;
+  if (!options.run.model.empty()) {
+    throw Error(ErrorCode::invalid_argument, "both MODEL and --random-weights are given",
+                "a model has its own weights: leave out one of them");
+  }
+  static_cast<void>(config_by_name_or_file(options.random_weights));
+  static_cast<void>(random_weights_of(options));
+}
 
 TokenCost token_cost(Model& model) {
   CostCounter counter;

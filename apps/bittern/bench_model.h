@@ -27,6 +27,10 @@ std::string describe(const BenchModelOptions& options);
 /// The formats the options name. Error(invalid_argument) names the option.
 RandomWeights random_weights_of(const BenchModelOptions& options);
 
+/// Refuses what cannot be measured, before anything is. Error(invalid_argument) for both a MODEL and random weights;
+/// those of config_by_name_or_file and random_weights_of.
+void check(const BenchModelOptions& options);
+
 /// What one decoded token costs in the linears: their weights are read once, and each is multiplied with once.
 struct TokenCost {
   std::int64_t weight_bytes = 0;
@@ -37,7 +41,7 @@ TokenCost token_cost(Model& model);
 class BenchModel {
  public:
   /// `engine`: what the benchmark needs of it; `options.run.engine` and a workspace's settings are not asked.
-  /// Error(invalid_argument) for both a MODEL and random weights; those of loading and of make_engine.
+  /// Errors as check(), those of loading and of make_engine.
   BenchModel(const BenchModelOptions& options, EngineOptions engine);
 
   Engine& engine() { return loaded_ ? loaded_->engine() : *engine_; }

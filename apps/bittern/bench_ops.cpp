@@ -250,6 +250,8 @@ OrderedJson to_json(const OpRow& row, const MachineLimits& limits) {
 }
 
 void check(const OpsOptions& o) {
+  for (const std::string& config : o.configs) static_cast<void>(config_by_name_or_file(config));
+  for (const std::string& format : o.formats) static_cast<void>(parse_weight_format(format, o.group_size));
   for (const std::string& part : o.parts) {
     if (part == "linear" || part == "attention") continue;
     throw Error(ErrorCode::invalid_argument, "--parts: there is no part '" + part + "'",

@@ -76,7 +76,7 @@ EngineOptions engine_for(const ThroughputOptions& options, const std::vector<Req
 }
 
 void print_text(const Throughput& t, const ThroughputOptions& options, const MemoryPlan& plan, std::size_t requests) {
-  fmt::print("{}, KV cache {}: {} of {}\n", describe(options.model), plan.kv_format, plan.kv_blocks,
+  fmt::print("{}, KV cache {}: {} blocks of {}\n", describe(options.model), plan.kv_format, plan.kv_blocks,
              human_bytes(static_cast<std::uint64_t>(plan.kv_block)));
   Table table({"", "total", "per second"});
   table.row({"requests", std::to_string(requests), fmt::format("{:.2f}", t.rate(static_cast<std::int64_t>(requests)))});
@@ -108,6 +108,7 @@ OrderedJson results_json(const Throughput& t, const MemoryPlan& plan, std::size_
 
 int run_throughput(const ThroughputOptions& options) {
   const BackendOptions& device = options.model.run.device;
+  check(options.model);
   const std::vector<RequestLengths> lengths = request_lengths(options.lengths);
   if (!options.json) print_machine(device);
   BenchModel model(options.model, engine_for(options, lengths));
