@@ -6,7 +6,8 @@ Usage: bench/compare_llama_cpp.py [--program build/release/bittern] [--configs q
 llama.cpp comes from PyPI (llama-cpp-python, whose source distribution builds it here for this CPU; minutes, once). Its
 GGUF files are made of random blocks: Q4_0 weights beside Bittern's w4a16, or bf16 beside bf16, with a Q8_0 or bf16 head
 on both sides. Each measurement is a process of its own. Bittern's figures contain sampling, llama.cpp's end with the
-logits, as those of its own llama-bench do. Nothing is downloaded but packages.
+logits, as those of its own llama-bench do, and are the better of flash attention on and off. Nothing is downloaded but
+packages.
 """
 
 import argparse
@@ -101,7 +102,7 @@ def write_gguf(path, config, weights, head):
 class LlamaCpp:
     """One model of llama.cpp, driven through its C interface."""
 
-    def __init__(self, path, threads, tokens, sequences):
+    def __init__(self, path, threads, tokens, sequences, flash_attention):
         import llama_cpp
         self.c = llama_cpp
         self.c.llama_log_set(_SILENT(self.c), None)
@@ -113,12 +114,18 @@ class LlamaCpp:
         context = self.c.llama_context_default_params()
         context.n_ctx, context.n_batch, context.n_ubatch = tokens, 2048, 512
         context.n_seq_max, context.kv_unified = sequences, True
+        context.flash_attn_type = int(flash_attention)
         context.n_threads = context.n_threads_batch = threads
         self.context = self.c.llama_init_from_model(self.model, context)
         self.batch = self.c.llama_batch_init(2048, 0, 1)
 
     def info(self):
         return self.c.llama_print_system_info().decode().strip()
+
+    def close(self):
+        self.c.llama_batch_free(self.batch)
+        self.c.llama_free(self.context)
+        self.c.llama_model_free(self.model)
 
     def clear(self):
         self.c.llama_memory_clear(self.c.llama_get_memory(self.context), True)
@@ -158,33 +165,44 @@ def _SILENT(c):
 
 
 def worker(task):
-    """Measures what `task` asks for, and returns the medians in the shape of `bittern bench latency --json`."""
+    """Medians of what `task` asks for. Of flash attention on and off, each figure is the better one's."""
     path = Path(task["gguf"])
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
         write_gguf(path.with_suffix(".part"), task["config"], task["weights"], task["head"])
         path.with_suffix(".part").rename(path)
-    output, repeats, largest = task["output"], task["repeats"], max(task["batches"])
-    room = max(max(task["contexts"]) + output + 1, largest * (task["batch_prompt"] + output * repeats + 2))
-    llama = LlamaCpp(path, task["threads"], room, largest)
-    llama.prompt(task["contexts"][0], 0)
-    result = {"info": llama.info(), "contexts": [], "batches": []}
+    largest = max(task["batches"])
+    room = max(max(task["contexts"]) + task["output"] + 1,
+               largest * (task["batch_prompt"] + task["output"] * task["repeats"] + 2))
+    cases = {}
+    for flash_attention in (False, True):
+        llama = LlamaCpp(path, task["threads"], room, largest, flash_attention)
+        info = llama.info()
+        for case, rate in llama_cases(llama, task):
+            cases[case] = max(rate, cases.get(case, 0))
+        llama.close()
+    return {"info": info, "cases": cases}
+
+
+def llama_cases(llama, task):
+    """(case, tokens per second), named as bittern_cases() names them."""
+    output, repeats = task["output"], task["repeats"]
+    llama.prompt(task["contexts"][0], 0)  # the first one touches memory for the first time
     for context in task["contexts"]:
         prefill, decode = [], []
         for _ in range(repeats):
             llama.clear()
             prefill.append(context / llama.prompt(context, 0))
             decode.append(output / llama.generate(1, context, output))
-        result["contexts"].append({"context": context, "prefill": statistics.median(prefill),
-                                   "decode": statistics.median(decode)})
+        yield f"prefill {context}", statistics.median(prefill)
+        yield f"decode after {context}", statistics.median(decode)
     for batch in task["batches"]:
         llama.clear()
         for sequence in range(batch):
             llama.prompt(task["batch_prompt"], sequence)
         rates = [batch * output / llama.generate(batch, task["batch_prompt"] + i * output, output)
                  for i in range(repeats)]
-        result["batches"].append({"sequences": batch, "decode": statistics.median(rates)})
-    return result
+        yield f"decode of {batch} together", statistics.median(rates)
 
 
 # --- both sides in turn ------------------------------------------------------------------------------------------
@@ -225,16 +243,6 @@ def bittern_cases(report):
     return cases
 
 
-def llama_cases(result):
-    cases = {}
-    for row in result["contexts"]:
-        cases[f"prefill {row['context']}"] = row["prefill"]
-        cases[f"decode after {row['context']}"] = row["decode"]
-    for row in result["batches"]:
-        cases[f"decode of {row['sequences']} together"] = row["decode"]
-    return cases
-
-
 def run_llama(options, python, task):
     done = subprocess.run([python, __file__, "--worker"], input=json.dumps(task), capture_output=True, text=True)
     if done.returncode != 0:
@@ -268,7 +276,7 @@ def compare(options, config, python):
             machine = {**report["machine"], **report["limits"]}
             figures[mode] = bittern_cases(report)
         llama = run_llama(options, python, task)
-        info, figures["llama.cpp"] = llama["info"], llama_cases(llama)
+        info, figures["llama.cpp"] = llama["info"], llama["cases"]
         rounds.append(figures)
     return {"config": config, "weights": weights, "head": head, "machine": machine, "llama_cpp": info,
             "rounds": rounds}
