@@ -40,9 +40,9 @@ struct Throughput {
   }
 };
 
-// One unused request first: it touches memory for the first time.
+// One request ahead of them: it touches memory for the first time.
 Throughput measure(Engine& engine, RequestMaker& requests, const std::vector<RequestLengths>& lengths) {
-  while (wait_for_token(*engine.submit(requests.make(32, 2)))) break;
+  static_cast<void>(wait_for_token(*engine.submit(requests.make(lengths.front().prompt, 1))));
   std::vector<Request> prepared;
   for (const RequestLengths& each : lengths) prepared.push_back(requests.make(each.prompt, each.output));
   Throughput result;
