@@ -57,10 +57,18 @@ bool is_w4(const Weight& weight) {
   return f.group_size % 8 == 0 || weight.groups() == 1;
 }
 
-// The bf16 dot product kernel takes bf16 and 4-bit weights; the int8 kernel 4-bit weights with zeros. They run only
-// when asked for.
+// Codes of 5 to 8 bits, or nibbles in groups that nibbles cannot end; not made for 8-bit activations.
+bool is_w8(const Weight& weight) {
+  const Format& f = weight.format;
+  if (f.kind != FormatKind::grouped || f.codes != Codes::integer || is_w4(weight) || f.int8_activations) return false;
+  return f.group_size % 4 == 0 || weight.groups() == 1;
+}
+
+// The bf16 dot product kernel takes bf16 and 4-bit weights; the int8 kernels 4- and 8-bit weights with zeros. They run
+// only when asked for.
 Rounding rounding_of(const std::string& kernel, const Weight& weight) {
-  if (kernel.starts_with("int8dot") && is_w4(weight) && weight.offsets.rank == 0) return Rounding::int8;
+  const bool int8 = kernel.starts_with("int8dot") || kernel.starts_with("int8panel");
+  if (int8 && (is_w4(weight) || is_w8(weight)) && weight.offsets.rank == 0) return Rounding::int8;
   const bool takes = is_w4(weight) || weight.format == Format::dense(DType::bf16);
   return kernel.starts_with("bf16dot") && takes ? Rounding::bf16 : Rounding::none;
 }
@@ -119,9 +127,11 @@ TEST_P(LinearParity, KernelsThatRoundActivations) {
   struct Row {
     const char *isa, *kernel, *compute;
   };
-  for (const Row& row :
-       {Row{"avx512bf16", "bf16dot_avx512bf16", ""}, Row{"avx512vnni", "int8dot_avx512vnni", "int8"}}) {
+  bool ran = false;
+  for (const Row& row : {Row{"avx512bf16", "bf16dot_avx512bf16", ""}, Row{"avx512vnni", "int8dot_avx512vnni", "int8"},
+                         Row{"avx512vnni", "int8panel_avx512vnni", "int8"}}) {
     if (GetParam().isa != row.isa) continue;
+    ran = true;
     BackendOptions options = cpu_options(row.isa);
     options.kernel_pin = std::string("gemm=") + row.kernel;
     options.compute = row.compute;
@@ -132,9 +142,35 @@ TEST_P(LinearParity, KernelsThatRoundActivations) {
       LinearProblem problem(c, GetParam().weight);
       expect_close(problem.run(*cpu), problem.run(*ref), problem, rounding_of(row.kernel, problem.weight));
     }
-    return;
   }
-  GTEST_SKIP() << GetParam().isa << " has no kernel that rounds activations";
+  if (!ran) GTEST_SKIP() << GetParam().isa << " has no kernel that rounds activations";
+}
+
+// Compute mode int8: a row's bits are those it has alone, whichever kernel the number of rows chooses; what is not
+// finite stays so.
+TEST_P(LinearParity, Int8RowsDoNotDependOnTheBatch) {
+  if (GetParam().isa != "avx512vnni") GTEST_SKIP() << "compute mode int8 needs avx512vnni";
+  BackendOptions options = cpu_options(GetParam().isa);
+  options.compute = "int8";
+  ASSERT_NO_FATAL_FAILURE(start(options));
+  if (!cpu) return;
+  for (const std::int64_t rows : {2, 3, 4, 5, 6, 7, 8, 9, 13, 31, 300}) {
+    LinearProblem all({rows, 300, 85}, GetParam().weight);
+    all.x.at(rows - 1, 7) = std::numeric_limits<float>::infinity();
+    const Matrix together = all.run(*cpu);
+    const auto packed = cpu->prepare(all.weight);
+    for (std::int64_t r = 0; r<rows; r += rows> 31 ? 37 : 1) {
+      Matrix x(1, 300, false), out(1, 85, false);
+      for (std::int64_t i = 0; i < 300; ++i) x.at(0, i) = all.x.at(r, i);
+      cpu->linear(out.tensor(), x.tensor(), *packed, nullptr);
+      for (std::int64_t n = 0; n < 85; ++n) {
+        const float alone = out.at(0, n), found = together.at(r, n);
+        ASSERT_TRUE(alone == found || (std::isnan(alone) && std::isnan(found)))
+            << "row " << r << " of " << rows << " output " << n << ": " << found << " instead of " << alone;
+      }
+    }
+    for (std::int64_t n = 0; n < 85; ++n) ASSERT_FALSE(std::isfinite(together.at(rows - 1, n))) << n;
+  }
 }
 
 // Weights made for 8-bit activations: kept in 32 bits on demand, by ref and cpu alike, which is another result.

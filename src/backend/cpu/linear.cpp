@@ -20,11 +20,16 @@ static_assert(kSmallestRounded == kSmallestRoundedActivation);
 constexpr Index kAnyRows = std::numeric_limits<Index>::max();
 constexpr Index kNeverChosen = kAnyRows;
 constexpr Index kBf16DotMinRows = 16;
+constexpr Index kInt8DotMaxRows = 16;
+constexpr Index kFewInputs = 16384;  // up to here rounding x costs less than waking another thread
 constexpr Index kDirectMaxRows = 8;  // from here on a panel, decoded once, is faster (docs/performance.md)
 
 bool any_kind(const Packing&) { return true; }
 bool w8_for_8_bits(const Packing& p) { return p.w8a8; }
-bool w4_with_zeros(const Packing& p) { return p.kind == TileKind::w4 && !p.offsets; }
+bool int8_codes(const Packing& p) {
+  const bool w8 = p.kind == TileKind::w8 && !p.w8a8;
+  return (p.kind == TileKind::w4 || w8) && !p.offsets && p.group <= kInt8MaxGroup;
+}
 bool bf16_or_w4(const Packing& p) { return p.kind == TileKind::bf16 || p.kind == TileKind::w4; }
 
 Index divide_up(Index a, Index b) { return (a + b - 1) / b; }
@@ -79,8 +84,10 @@ void LinearRunner::add_optional_kernels(IsaLevel isa, const std::string& compute
                     {"bf16dot_avx512bf16", bf16_or_w4, false, false, from, kAnyRows, &LinearRunner::run_bf16dot});
   }
   if (int8) {
-    kernels_.insert(kernels_.begin(),
-                    {"int8dot_avx512vnni", w4_with_zeros, true, true, 1, kAnyRows, &LinearRunner::run_int8dot});
+    const Kernel few = {"int8dot_avx512vnni", int8_codes, true, true, 1, kInt8DotMaxRows, &LinearRunner::run_int8dot};
+    const Kernel many = {"int8panel_avx512vnni",      int8_codes, true, true, kDirectMaxRows + 1, kAnyRows,
+                         &LinearRunner::run_int8panel};
+    kernels_.insert(kernels_.begin(), {few, many});
   }
 #endif
 }
@@ -277,8 +284,8 @@ void LinearRunner::run_panel(const LinearCall& call) {
 }
 
 // Splits a panel kernel's outputs, and rows where they are many, among threads.
-void LinearRunner::share_panels(LinearArgs& args, LinearFn kernel, Index unit) {
-  float* scratch = panels_.get<float>(static_cast<std::size_t>(pool_.size() * kPanelScratch));
+void LinearRunner::share_panels(LinearArgs& args, LinearFn kernel, Index unit, Index scratch_floats) {
+  float* scratch = panels_.get<float>(static_cast<std::size_t>(pool_.size() * scratch_floats));
   const Index rows = args.row_end, columns = divide_up(args.tile_end, unit);
   const Index row_parts = divide_up(rows, kPanelMaxRows), rows_per_part = divide_up(rows, row_parts);
   pool_.parallel_for(static_cast<int>(columns * row_parts), [&](int task, int worker) {
@@ -287,7 +294,7 @@ void LinearRunner::share_panels(LinearArgs& args, LinearFn kernel, Index unit) {
     part.tile_end = std::min(args.tile_end, part.tile_begin + unit);
     part.row_begin = task / columns * rows_per_part;
     part.row_end = std::min(rows, part.row_begin + rows_per_part);
-    part.scratch = scratch + worker * kPanelScratch;
+    part.scratch = scratch + worker * scratch_floats;
     kernel(&part);
   });
 }
@@ -309,33 +316,49 @@ void LinearRunner::run_bf16dot(const LinearCall& call) {
   share_panels(args, call.w->kind() == TileKind::w4 ? table.w4 : table.dense, table.tiles);
 }
 
-void LinearRunner::run_int8dot(const LinearCall& call) {
-  const Int8DotTable& table = *linear_int8dot_table();
-  LinearArgs args = arguments(call);
+/// Arguments with x rounded to 8 bits per group.
+LinearArgs LinearRunner::int8_arguments(const LinearCall& call) {
+  LinearArgs args = arguments(call, false);
   const Index stride = divide_up(args.inputs, 8) * 8, groups = args.groups;
   std::int8_t* codes = x_int8_.get<std::int8_t>(static_cast<std::size_t>(call.rows * stride));
   float* scales = x_scales_.get<float>(static_cast<std::size_t>(2 * call.rows * groups));
   std::int32_t* sums = reinterpret_cast<std::int32_t*>(scales + call.rows * groups);
-  const auto quantize = [&](Index begin, Index end, int) {
+  const bool nibbles = call.w->kind() == TileKind::w4;
+  const auto round = [&](Index begin, Index end, int) {
     for (Index r = begin; r < end; ++r) {
-      table.quantize_row(args.x + r * args.x_stride, args.inputs, args.group, codes + r * stride, scales + r * groups,
-                         sums + r * groups);
+      linear_int8dot_table()->round_row(args.x + r * args.x_stride, args.inputs, args.group, nibbles,
+                                        codes + r * stride, scales + r * groups, sums + r * groups);
     }
   };
-  if (call.rows < 16) {
-    quantize(0, call.rows, 0);
+  if (call.rows * args.inputs < kFewInputs) {
+    round(0, call.rows, 0);
   } else {
-    pool_.parallel_ranges(call.rows, 1, quantize);
+    pool_.parallel_ranges(call.rows, 1, round);
   }
   args.x_int8 = codes;
+  args.x_int8_stride = stride;
   args.x_scales = scales;
   args.x_sums = sums;
+  return args;
+}
+
+void LinearRunner::run_int8dot(const LinearCall& call) {
+  const Int8DotTable& table = *linear_int8dot_table();
+  const LinearArgs args = int8_arguments(call);
+  const LinearFn kernel = call.w->kind() == TileKind::w4 ? table.w4 : table.w8;
   pool_.parallel_for(static_cast<int>(divide_up(args.tile_end, table.tiles)), [&](int task, int) {
     LinearArgs part = args;
     part.tile_begin = task * table.tiles;
     part.tile_end = std::min(args.tile_end, part.tile_begin + table.tiles);
-    table.w4(&part);
+    kernel(&part);
   });
+}
+
+void LinearRunner::run_int8panel(const LinearCall& call) {
+  const Int8PanelTable& table = *linear_int8panel_table();
+  LinearArgs args = int8_arguments(call);
+  const LinearFn kernel = call.w->kind() == TileKind::w4 ? table.w4 : table.w8;
+  share_panels(args, kernel, table.tiles, table.scratch_bytes(args.group) / Index{sizeof(float)});
 }
 #endif
 

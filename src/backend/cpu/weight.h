@@ -22,6 +22,7 @@ struct Packing {
   TileKind kind;
   bool offsets = false;  // grouped: real offsets in place of zeros
   bool w8a8 = false;     // w8 with zeros, of a format made for 8-bit activations, in groups an int32 can sum
+  Index group = 0;       // grouped: inputs that share a scale
 };
 
 class CpuWeight final : public PackedWeight {
@@ -51,7 +52,7 @@ class CpuWeight final : public PackedWeight {
   Packing packing() const {
     const bool offsets = header_ == GroupHeader::f32_offsets;
     const bool w8a8 = format().int8_activations && kind_ == TileKind::w8 && !offsets && group_ <= kW8A8MaxGroup;
-    return {kind_, offsets, w8a8};
+    return {kind_, offsets, w8a8, group_};
   }
   bool grouped() const { return kind_ >= TileKind::w4; }
   /// Tiles of sixteen outputs; lanes past the last output hold zeros.

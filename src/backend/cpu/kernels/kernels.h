@@ -57,12 +57,12 @@ struct LinearArgs {
   const float* group_sums;      // (rows, groups) sums of x over each group
   const std::uint16_t* x_bf16;  // bf16 dot kernels: x rounded, rows of x_bf16_stride
   Index x_bf16_stride;
-  const std::int8_t* x_int8;   // int8dot: (rows, inputs rounded up to 8), of every 8 the even ones, then the odd
-  Index x_int8_stride;         // w8a8: rows of x_int8, in order, zeros from inputs to a multiple of 4
-  const float* x_scales;       // int8dot: (rows, groups); w8a8: (rows)
-  const std::int32_t* x_sums;  // both: (rows, groups) sums of x_int8
+  const std::int8_t* x_int8;  // rows of x, zeros from inputs to a whole step; for w4 of every 8 the even ones first
+  Index x_int8_stride;
+  const float* x_scales;       // int8 kernels: (rows, groups); w8a8: (rows)
+  const std::int32_t* x_sums;  // (rows, groups) sums of x_int8; int8 kernels: as their round_row writes them
   Index row_begin, row_end, tile_begin, tile_end;
-  float* scratch;  // kPanelScratch floats, 64-byte aligned; panel kernels only
+  float* scratch;  // kPanelScratch floats, or what the kernel asks for, 64-byte aligned; panel kernels only
 };
 using LinearFn = void (*)(const LinearArgs*);
 
@@ -177,14 +177,24 @@ struct Bf16DotTable {
   int tiles;  // the unit in which outputs are split
 };
 
-/// Kernels that only AVX512-VNNI has.
+/// Kernels that only AVX512-VNNI has, for few rows; over x_int8, x_scales and x_sums.
 struct Int8DotTable {
-  LinearFn w4;  // over x_int8, x_scales and x_sums
-  /// codes: inputs rounded up to 8; scales and sums: one per group.
-  void (*quantize_row)(const float* x, Index inputs, Index group, std::int8_t* codes, float* scales,
-                       std::int32_t* sums);
+  LinearFn w4, w8;
+  /// x to codes, symmetric per group, to nearest even: codes up to a whole step of w4 (`nibbles`) or w8 tiles; scales
+  /// and sums one per group. The scale of a group that is not finite is NaN.
+  void (*round_row)(const float* x, Index inputs, Index group, bool nibbles, std::int8_t* codes, float* scales,
+                    std::int32_t* sums);
   int tiles;  // the unit in which outputs are split
 };
+
+/// The same for many rows: the same bits.
+struct Int8PanelTable {
+  LinearFn w4, w8;
+  Index (*scratch_bytes)(Index group);  // that LinearArgs::scratch must have, in place of kPanelScratch floats
+  int tiles;
+};
+/// Inputs of a group whose sum of products these can open: 128 * 32767 over 127.
+constexpr Index kInt8MaxGroup = 32768;
 
 /// Rows whose largest size is at most this round to zeros: 127 divided by less may overflow.
 constexpr float kSmallestRounded = 1e-30f;
@@ -204,6 +214,7 @@ const KernelTable* kernel_table_avx2();
 const KernelTable* kernel_table_avx512();
 const Bf16DotTable* linear_bf16dot_table();
 const Int8DotTable* linear_int8dot_table();
+const Int8PanelTable* linear_int8panel_table();
 const DotLimit* bf16_dot_limit();  // AVX512-BF16
 const DotLimit* int8_dot_limit();  // AVX512-VNNI
 const W8A8Table* w8a8_table_generic();
