@@ -6,6 +6,8 @@
 #include <cctype>
 #include <charconv>
 #include <cmath>
+#include <cstdio>
+#include <optional>
 
 namespace bittern::cli {
 
@@ -55,11 +57,36 @@ int parse_speculate(const std::string& text) {
               "write off, prompt-lookup, or prompt-lookup=N with N tokens guessed ahead, 1 to 32");
 }
 
+namespace {
+
+// A part of the free memory: "0.4", "40%"; else nothing.
+std::optional<double> parse_part(const std::string& text) {
+  double number = 0;
+  const auto [end, status] = std::from_chars(text.data(), text.data() + text.size(), number);
+  const std::string_view rest(end, static_cast<std::size_t>(text.data() + text.size() - end));
+  if (status != std::errc() || !(number > 0)) return std::nullopt;
+  if (rest == "%" && number <= 100) return number / 100;
+  return rest.empty() && number <= 1 ? std::optional(number) : std::nullopt;
+}
+
+}  // namespace
+
 EngineOptions RunOptions::engine_options() const {
   EngineOptions result = engine;
   result.speculate = parse_speculate(speculate);
   result.kv_cache = kv_cache;
-  if (kv_cache_memory != "auto") result.kv_cache_bytes = parse_bytes("--kv-cache-memory", kv_cache_memory);
+  if (memory_plan) result.on_plan = [](const MemoryPlan& plan) { std::fputs(describe(plan).c_str(), stderr); };
+  result.on_stall = [](const std::string& message) { std::fprintf(stderr, "bittern: %s\n", message.c_str()); };
+  if (prefix_cache != "on" && prefix_cache != "off") {
+    throw Error(ErrorCode::invalid_argument, "--prefix-cache: '" + prefix_cache + "' is neither on nor off");
+  }
+  result.prefix_cache = prefix_cache == "on";
+  if (kv_cache_memory == "auto") return result;
+  if (const auto part = parse_part(kv_cache_memory)) {
+    result.kv_cache_share = *part;
+  } else {
+    result.kv_cache_bytes = parse_bytes("--kv-cache-memory", kv_cache_memory);
+  }
   return result;
 }
 
@@ -112,7 +139,23 @@ void add_kv_cache_options(CLI::App& command, RunOptions& o) {
 void add_engine_options(CLI::App& command, RunOptions& o) {
   add_kv_cache_options(command, o);
   add_option(command, "--kv-cache-memory", o.kv_cache_memory,
-             "size of the KV cache, such as 512MiB; auto: from the context")
+             "size of the KV cache, such as 512MiB, or a part of the free memory, such as 0.4 or 40%; auto: what "
+             "max-sequences of the whole context need, within half of the free memory")
+      ->group("Memory");
+  add_option(command, "--memory-plan", o.memory_plan, "print what memory is for, before it is taken")->group("Memory");
+  add_option(command, "--prefix-cache", o.prefix_cache,
+             "on: what prompts have in common with earlier ones is not computed again; off")
+      ->group("Memory");
+  add_option(command, "--max-queued", o.engine.max_queued, "requests that may wait; more are refused")
+      ->check(CLI::Range(1, 1 << 24))
+      ->group("Memory");
+  add_option(command, "--max-queued-tokens", o.engine.max_queued_tokens,
+             "tokens of prompts that may wait; 0: bounded by --max-queued alone")
+      ->check(CLI::NonNegativeNumber)
+      ->group("Memory");
+  add_option(command, "--stall-seconds", o.engine.stall_seconds,
+             "a step that takes longer is reported as a stall; 0: never")
+      ->check(CLI::NonNegativeNumber)
       ->group("Memory");
   add_option(command, "--context", o.engine.context, "longest sequence in tokens; 0: what the model was made for")
       ->check(CLI::Range(0, 1 << 30))

@@ -55,10 +55,12 @@ struct RunOptions {
   std::string kv_params;  // file; empty: the model's own
   std::string kv_cache_memory = "auto";
   std::string speculate = "off";
+  bool memory_plan = false;  // print it
+  std::string prefix_cache = "on";
   std::string chat_template;  // file
   EngineOptions engine;
 
-  /// `engine` with kv_cache, kv_cache_memory and speculate filled in.
+  /// `engine` with what has a spelling of its own on the command line filled in.
   EngineOptions engine_options() const;
 };
 void add_model_argument(CLI::App& command, std::string& model);

@@ -36,8 +36,9 @@ struct SamplingParams {
   double frequency_penalty = 0.0;            // [-2, 2]; over output (OpenAI)
   std::map<std::int32_t, float> logit_bias;  // [-100, 100]
   std::optional<std::uint64_t> seed;         // absent: drawn at submit and reported
-  int max_tokens = 256;                      // > 0; clipped to the context, which is reported as finish reason length
-  int min_tokens = 0;                        // at most max_tokens; end tokens and stop_ids cannot be drawn before
+  /// At least 1, or 0 with prompt_logprobs: scores alone. Clipped to the context, which is finish reason length.
+  int max_tokens = 256;
+  int min_tokens = 0;  // at most max_tokens; end tokens and stop_ids cannot be drawn before
   bool ignore_eos = false;
   std::vector<std::int32_t> stop_ids;  // beside the model's own end tokens
   /// -1: none; otherwise how many alternatives beside the chosen token, at most 100. They are the model's own
@@ -46,13 +47,25 @@ struct SamplingParams {
   int prompt_logprobs = -1;  // likewise for the tokens of the prompt
 };
 
+/// Instead of tokens: one vector of the model's hidden size for the prompt, from its states after the final norm.
+enum class Pooling : std::uint8_t {
+  none,
+  mean,  // of all positions
+  last,  // of the last one
+};
+
 struct Request {
   std::vector<std::int32_t> prompt;  // at least one token
   SamplingParams sampling;
   int n = 1;                        // independent samples of the same prompt, at most 128
   int priority = 0;                 // larger runs first
   std::shared_ptr<TokenMask> mask;  // unused so far; sample 0 follows it, the others clones of it
-  std::string id;                   // for logs
+  Pooling pooling = Pooling::none;  // not none: n is 1, sampling plays no part, TokenStream::embedding has the result
+  /// Whose request it is, for fairness: among equal priorities the waiting line takes turns between clients.
+  std::string client;
+  /// Prefixes are shared among requests of equal salt alone, so that nobody learns from times what others have asked.
+  std::string cache_salt;
+  std::string id;  // for logs
 };
 
 enum class FinishReason : std::uint8_t { none, stop, length, cancelled, failed };

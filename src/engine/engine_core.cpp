@@ -30,6 +30,12 @@ TokenEvent token_event(SampledToken& drawn) {
   return event;
 }
 
+using Clock = RequestProgress::Clock;
+
+std::int64_t nanoseconds(Clock::time_point time) {
+  return std::chrono::duration_cast<std::chrono::nanoseconds>(time.time_since_epoch()).count();
+}
+
 std::vector<std::int32_t> ending_ids(const SamplingParams& sampling, const std::vector<std::int32_t>& eos_ids) {
   std::vector<std::int32_t> ids = sampling.stop_ids;
   if (!sampling.ignore_eos) ids.insert(ids.end(), eos_ids.begin(), eos_ids.end());
@@ -58,11 +64,27 @@ void EngineCore::step() {
   admit();
   draft();
   const Plan& plan = scheduler_.schedule();
+  begin_step(plan);
   if (launch(plan)) {
     collect(plan);
     commit(plan);
   }
   notify();
+  step_begin_ = 0;
+}
+
+void EngineCore::begin_step(const Plan& plan) {
+  step_sequences_ = static_cast<int>(plan.chunks.size());
+  step_tokens_ = plan.tokens;
+  ++step_number_;
+  step_begin_ = nanoseconds(Clock::now());
+}
+
+EngineCore::RunningStep EngineCore::running_step() const {
+  const std::int64_t begin = step_begin_;
+  RunningStep step{step_number_, 0, step_sequences_, step_tokens_};
+  if (begin != 0) step.seconds = static_cast<double>(nanoseconds(Clock::now()) - begin) * 1e-9;
+  return step;
 }
 
 // --- admit: what arrived since the last step ---------------------------------------------------------------------
@@ -89,22 +111,41 @@ void EngineCore::add(std::shared_ptr<RequestChannel> channel) {
     active->prompt_scores.emplace_back().token = request.prompt.front();  // nothing precedes it: no score
   }
   active->sequences.resize(static_cast<std::size_t>(request.n));
+  active->group.draws = request.pooling == Pooling::none && request.sampling.max_tokens > 0;
+  active->group.pool_all = request.pooling == Pooling::mean;
+  if (request.pooling != Pooling::none) active->pooled.resize(static_cast<std::size_t>(config_.hidden));
+  if (!request.cache_salt.empty()) active->group.salt = std::make_shared<const std::string>(request.cache_salt);
   const auto prompt = static_cast<std::int64_t>(request.prompt.size());
+  const std::int64_t most = active->group.draws ? request.sampling.max_tokens : 1;
+  const std::int64_t turn = turn_of(request.client);
   for (int i = 0; i < request.n; ++i) {
     Sequence& sequence = active->sequences[static_cast<std::size_t>(i)];
     sequence.arrival = arrivals_;
+    sequence.turn = turn;
     sequence.priority = request.priority;
     sequence.sample = i;
     sequence.tokens = request.prompt;
     sequence.draft.reserve(static_cast<std::size_t>(config_.limits.max_draft));
     sequence.prompt_length = prompt;
-    sequence.limit = std::min(prompt + request.sampling.max_tokens, config_.context);
+    sequence.limit = std::min(prompt + most, config_.context);
     sequence.group = &active->group;
     sequence.request = active.get();
     scheduler_.add(sequence);
   }
   ++arrivals_;
   requests_.push_back(std::move(active));
+}
+
+// Fair queuing: the k-th request that a client adds to those it has waiting comes k turns after the one served last, so
+// clients with equal priorities take turns. The turns also go on with arrivals, which bounds how many new clients can
+// come before one that waits.
+std::int64_t EngineCore::turn_of(const std::string& client) {
+  constexpr std::int64_t kArrivalsOfATurn = 256;
+  constexpr std::size_t kRemembered = 4096;
+  turn_ = std::max(turn_, arrivals_ / kArrivalsOfATurn);
+  if (last_turn_.size() > kRemembered) std::erase_if(last_turn_, [this](const auto& c) { return c.second <= turn_; });
+  std::int64_t& last = last_turn_[client];
+  return last = std::max(turn_, last + 1);
 }
 
 void EngineCore::cancel_as_asked() {
@@ -149,8 +190,11 @@ bool EngineCore::launch(const Plan& plan) {
 void EngineCore::collect(const Plan& plan) {
   const auto vocab = static_cast<std::size_t>(config_.vocab);
   std::size_t row = 0;
+  std::int64_t first_token = 0;
   for (std::size_t i = 0; i < plan.chunks.size(); ++i) {
     const Chunk& chunk = plan.chunks[i];
+    if (!chunk.sequence->request->pooled.empty()) pool(chunk, first_token);
+    first_token += chunk.tokens;
     const auto scored = static_cast<std::size_t>(chunk.scored);
     drawn_[i].tokens.clear();
     drawn_[i].error = score_prompt(chunk, logits_.subspan(row * vocab, scored * vocab));
@@ -176,6 +220,19 @@ void EngineCore::draw(const Chunk& chunk, std::span<const float> rows, Drawn& dr
     sequence.tokens.push_back(token);
   }
   sequence.tokens.resize(known);  // appending them is commit's
+}
+
+// Sums in order of position, so that the bits do not depend on how the prompt was cut into chunks.
+void EngineCore::pool(const Chunk& chunk, std::int64_t first_row) {
+  std::vector<double>& pooled = chunk.sequence->request->pooled;
+  if (chunk.begin == 0) std::fill(pooled.begin(), pooled.end(), 0.0);  // again, after a preemption
+  const bool last = chunk.sequence->request->request().pooling == Pooling::last;
+  if (last && chunk.end() < chunk.sequence->length()) return;
+  const std::int64_t rows = last ? 1 : chunk.tokens;
+  states_.resize(static_cast<std::size_t>(rows * config_.hidden));
+  runner_.read_states(first_row + chunk.tokens - rows, rows, states_);
+  const std::size_t hidden = pooled.size();
+  for (std::size_t i = 0; i < states_.size(); ++i) pooled[i % hidden] += static_cast<double>(states_[i]);
 }
 
 // The mask is foreign code: what it throws is this request's error.
@@ -221,16 +278,41 @@ void EngineCore::commit(const Plan& plan) {
     const Chunk& chunk = plan.chunks[i];
     Sequence& sequence = *chunk.sequence;
     Drawn& drawn = drawn_[i];
-    scheduler_.advance(chunk, drawn.accepted());
+    if (!std::exchange(sequence.request->stepped, true)) first_step(*sequence.request, sequence);
+    // What a failed one has computed may be wrong: it is not remembered.
+    if (drawn.error.empty()) scheduler_.advance(chunk, drawn.accepted());
     sequence.lookup.learn(chunk.drafted, drawn.accepted());
     counters_.drafted_tokens += chunk.drafted;
     counters_.accepted_tokens += drawn.accepted();
-    left_line_ += std::exchange(sequence.request->stepped, true) ? 0 : 1;
     counters_.prompt_tokens += std::max<std::int64_t>(std::min(chunk.end(), sequence.prompt_length) - chunk.begin, 0);
+    const bool undrawn = drawn.tokens.empty() && drawn.error.empty() && sequence.pending() == 0;
     for (SampledToken& token : drawn.tokens) append(sequence, token);
     if (!drawn.error.empty()) finish(sequence, end_event(FinishReason::failed, std::move(drawn.error)));
+    if (undrawn) finish_undrawn(sequence);
   }
   ++counters_.steps;
+}
+
+void EngineCore::first_step(ActiveRequest& request, const Sequence& sequence) {
+  turn_ = std::max(turn_, sequence.turn);
+  ++left_line_;
+  left_tokens_ += sequence.prompt_length;
+  request.progress.scheduled = Clock::time_point(std::chrono::nanoseconds(step_begin_.load()));
+  request.progress.cached_tokens = sequence.cached_tokens;
+  request.channel->publish_progress(request.progress);
+}
+
+// The end of a request that wanted scores or a vector, and no token.
+void EngineCore::finish_undrawn(Sequence& sequence) {
+  ActiveRequest& request = *sequence.request;
+  if (request.pooled.empty()) return finish(sequence, end_event(FinishReason::length));
+  const bool mean = request.request().pooling == Pooling::mean;
+  const double divisor = mean ? static_cast<double>(sequence.prompt_length) : 1.0;
+  std::vector<float> vector;
+  vector.reserve(request.pooled.size());
+  for (const double sum : request.pooled) vector.push_back(static_cast<float>(sum / divisor));
+  request.channel->publish_embedding(std::move(vector));
+  finish(sequence, end_event(FinishReason::stop));
 }
 
 void EngineCore::append(Sequence& sequence, SampledToken& drawn) {
@@ -278,31 +360,49 @@ void EngineCore::end_all(FinishReason reason, const std::string& error) {
 
 void EngineCore::notify() {
   publish_stats();  // first, so that a client that has its last event sees it counted
+  const Clock::time_point now = Clock::now();
   for (Delivery& delivery : deliveries_) {
     ActiveRequest& request = *delivery.request;
     const auto prompt = request.channel->request().prompt.size();
     if (!request.prompt_scores.empty() && request.prompt_scores.size() == prompt) {
       request.channel->publish_prompt_logprobs(std::exchange(request.prompt_scores, {}));
     }
+    record_progress(request, delivery.event, now);
     request.channel->push(std::move(delivery.event));
   }
   deliveries_.clear();
   retire_finished();
 }
 
+void EngineCore::record_progress(ActiveRequest& request, const TokenEvent& event, Clock::time_point now) {
+  RequestProgress& progress = request.progress;
+  const bool ends = event.finish != FinishReason::none;
+  const bool first = !progress.first_token && (event.token >= 0 || event.finish == FinishReason::stop);
+  if (!first && !ends) return;
+  if (first) progress.first_token = now;
+  progress.preemptions = 0;
+  for (const Sequence& sequence : request.sequences) progress.preemptions += sequence.preemptions;
+  request.channel->publish_progress(progress);
+}
+
 void EngineCore::retire_finished() {
   std::erase_if(requests_, [this](const auto& request) {
     if (!request->group.members.empty()) return false;
-    left_line_ += request->stepped ? 0 : 1;
+    if (request->stepped) return true;
+    ++left_line_;
+    left_tokens_ += static_cast<std::int64_t>(request->request().prompt.size());
     return true;
   });
-  inbox_.leave_line(std::exchange(left_line_, 0));
+  inbox_.leave_line(std::exchange(left_line_, 0), std::exchange(left_tokens_, 0));
 }
 
 void EngineCore::publish_stats() {
   counters_.running = static_cast<std::int64_t>(scheduler_.running().size());
   counters_.waiting = static_cast<std::int64_t>(scheduler_.waiting().size());
   counters_.blocks_used = cache_.used();
+  counters_.blocks_cached = cache_.cached();
+  counters_.prefix_queries = scheduler_.prefix_queries();
+  counters_.prefix_hits = scheduler_.prefix_hits();
   const std::lock_guard lock(stats_mutex_);
   stats_ = counters_;
 }
@@ -311,6 +411,8 @@ EngineStats EngineCore::stats() const {
   const std::lock_guard lock(stats_mutex_);
   EngineStats snapshot = stats_;
   snapshot.waiting += inbox_.pending_samples();
+  snapshot.waiting_tokens = inbox_.waiting_tokens();
+  snapshot.stalls = stalls_;
   return snapshot;
 }
 

@@ -8,7 +8,15 @@
 
 namespace bittern::engine {
 
-Inbox::Inbox(int max_waiting) : max_waiting_(max_waiting) {}
+namespace {
+
+std::int64_t prompt_tokens(const RequestChannel& request) {
+  return static_cast<std::int64_t>(request.request().prompt.size());
+}
+
+}  // namespace
+
+Inbox::Inbox(int max_waiting, std::int64_t max_tokens) : max_waiting_(max_waiting), max_tokens_(max_tokens) {}
 
 void Inbox::submit(std::shared_ptr<RequestChannel> request) {
   {
@@ -18,8 +26,15 @@ void Inbox::submit(std::shared_ptr<RequestChannel> request) {
       throw Error(ErrorCode::overloaded, fmt::format("{} requests are already waiting", waiting_),
                   "try again later, or raise max_queued");
     }
+    const std::int64_t tokens = prompt_tokens(*request);
+    if (max_tokens_ > 0 && waiting_ > 0 && waiting_tokens_ + tokens > max_tokens_) {
+      throw Error(ErrorCode::overloaded,
+                  fmt::format("{} requests with {} prompt tokens are already waiting", waiting_, waiting_tokens_),
+                  "try again later, or raise max_queued_tokens");
+    }
     submitted_.push_back(std::move(request));
     ++waiting_;
+    waiting_tokens_ += tokens;
   }
   changed_.notify_one();
 }
@@ -59,9 +74,15 @@ bool Inbox::take(Mail& mail) {
   return std::exchange(cancel_announced_, false);
 }
 
-void Inbox::leave_line(int requests) {
+std::int64_t Inbox::waiting_tokens() const {
+  const std::lock_guard lock(mutex_);
+  return waiting_tokens_;
+}
+
+void Inbox::leave_line(int requests, std::int64_t tokens) {
   const std::lock_guard lock(mutex_);
   waiting_ -= requests;
+  waiting_tokens_ -= tokens;
 }
 
 }  // namespace bittern::engine

@@ -32,7 +32,11 @@ void check_running(const Sequence& sequence, const CacheManager& cache) {
   BITTERN_CHECK(held >= cache.blocks_for(sequence.computed) && held <= cache.blocks_for(sequence.limit));
   for (std::int64_t i = sequence.computed / cache.block_tokens(); i < held; ++i) {
     const std::int32_t block = sequence.blocks[static_cast<std::size_t>(i)];
-    BITTERN_CHECK(cache.references(block) == 1, "block {} is shared and not full", block);
+    BITTERN_CHECK(cache.references(block) == 1 && !cache.known(block), "block {} is shared and not full", block);
+  }
+  for (std::int64_t i = 0; i < sequence.known_blocks; ++i) {
+    BITTERN_CHECK(cache.known(sequence.blocks[static_cast<std::size_t>(i)]), "block {} of {}/{} is not known", i,
+                  sequence.arrival, sequence.sample);
   }
 }
 
@@ -49,6 +53,7 @@ void check_references(const std::vector<Sequence*>& running, const CacheManager&
     unused += references == 0 ? 1 : 0;
   }
   BITTERN_CHECK(unused == cache.available(), "{} blocks are unused, {} available", unused, cache.available());
+  cache.check_integrity();
 }
 
 }  // namespace

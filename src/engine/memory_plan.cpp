@@ -42,6 +42,12 @@ void check_options(const EngineOptions& o) {
     refuse(fmt::format("speculate is {}, but must be between 0 and {}", o.speculate, kScoreRows),
            "8 is a good number of tokens to guess");
   }
+  check_at_least("max_queued_tokens", o.max_queued_tokens, 0);
+  if (!(o.stall_seconds >= 0)) refuse(fmt::format("stall_seconds is {}, but must be 0 or more", o.stall_seconds), {});
+  if (o.kv_cache_bytes > 0 && o.kv_cache_blocks > 0) {
+    refuse(fmt::format("kv_cache_bytes is {} and kv_cache_blocks is {}", o.kv_cache_bytes, o.kv_cache_blocks),
+           "both set the size of the KV cache: give one of them");
+  }
   if (o.max_step_tokens < o.max_sequences) {
     refuse(fmt::format("max_step_tokens is {}, too few for a step of max_sequences = {}", o.max_step_tokens,
                        o.max_sequences),
@@ -94,6 +100,28 @@ std::int64_t fitting_context(const EngineOptions& options, const MemoryPlan& pla
                             : fmt::format("one block of {} tokens needs {}", block_tokens, mebibytes(plan.kv_block)));
 }
 
+// Where the number of blocks and the context come from, for the reader of the plan.
+std::string explain(const EngineOptions& options, const ModelConfig& config, const MemoryPlan& plan,
+                    std::int64_t available) {
+  std::string text;
+  if (options.kv_cache_blocks > 0 || options.kv_cache_bytes > 0) {
+    text = fmt::format("the KV cache has the size that was asked for ({} blocks of {} tokens)", plan.kv_blocks,
+                       plan.block_tokens);
+  } else if (plan.longest_at_once() >= options.max_sequences) {
+    text = fmt::format("the KV cache holds max_sequences = {} sequences of the whole context", options.max_sequences);
+  } else {
+    text = fmt::format("the KV cache takes {:g} % of the {} that are free beside weights and step",
+                       options.kv_cache_share * 100, mebibytes(std::max<std::int64_t>(available - plan.arena, 0)));
+  }
+  if (options.context == 0 && plan.context < config.max_positions) {
+    text += fmt::format("; the context is cut from {} to {} tokens to fit it", config.max_positions, plan.context);
+  }
+  if (options.prefix_cache && !plan.prefix_cache) {
+    text += "; prefixes are not cached, since this model's rope depends on the length";
+  }
+  return text;
+}
+
 }  // namespace
 
 ResolvedOptions resolve_options(Model& model, Backend& backend, const EngineOptions& options, std::int64_t available) {
@@ -116,14 +144,41 @@ ResolvedOptions resolve_options(Model& model, Backend& backend, const EngineOpti
   available -= mapped_weight_bytes(model);
   plan.kv_block = backend.kv_block_bytes(result.kv);
   plan.kv_format = kv_format_name(result.kv.format);
+  plan.block_tokens = options.block_tokens;
+  plan.max_sequences = options.max_sequences;
+  plan.prefix_cache = options.prefix_cache && !model.config().rope.depends_on_length();
   plan.arena = Runner::plan_arena(model, backend, result.kv, result.limits);
   plan.context = wanted_context(model.config(), options);
   plan.kv_blocks = block_count(options, plan, options.block_tokens, available);
   plan.context = fitting_context(options, plan, options.block_tokens);
+  plan.explanation = explain(options, model.config(), plan, available);
   return result;
 }
 
+void check_free_memory(const MemoryPlan& plan, std::int64_t mapped_weights, std::int64_t available) {
+  const std::int64_t needed = plan.kv_total() + plan.arena;
+  if (needed <= available - mapped_weights) return;
+  throw Error(ErrorCode::out_of_memory,
+              fmt::format("the KV cache ({}) and the step ({}) need {}, but {} are free", mebibytes(plan.kv_total()),
+                          mebibytes(plan.arena), mebibytes(needed),
+                          mebibytes(std::max<std::int64_t>(available - mapped_weights, 0))),
+              "ask for a smaller KV cache, or leave its size out");
+}
+
 }  // namespace engine
+
+std::string describe(const MemoryPlan& p) {
+  using engine::mebibytes;
+  std::string text;
+  text += fmt::format("weights    {:>12}\n", mebibytes(p.weights));
+  text += fmt::format("KV cache   {:>12}   {} blocks of {} tokens in {}{}\n", mebibytes(p.kv_total()), p.kv_blocks,
+                      p.block_tokens, p.kv_format, p.prefix_cache ? ", prefixes cached" : "");
+  text += fmt::format("step       {:>12}\n", mebibytes(p.arena));
+  text += fmt::format("together   {:>12}\n", mebibytes(p.total()));
+  text += fmt::format("longest sequence {} tokens; {} of that length at once, at most {} sequences of any\n", p.context,
+                      p.longest_at_once(), p.max_sequences);
+  return text + p.explanation + "\n";
+}
 
 MemoryPlan plan_memory(Model& model, Backend& backend, const EngineOptions& options) {
   const auto available = static_cast<std::int64_t>(memory_info().available);

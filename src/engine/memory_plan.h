@@ -21,5 +21,7 @@ struct ResolvedOptions {
 
 /// Throws Error as plan_memory does. `available` is what this process may still allocate, in bytes.
 ResolvedOptions resolve_options(Model& model, Backend& backend, const EngineOptions& options, std::int64_t available);
+/// Error(out_of_memory) unless the plan fits into what is free.
+void check_free_memory(const MemoryPlan& plan, std::int64_t mapped_weights, std::int64_t available);
 
 }  // namespace bittern::engine

@@ -14,6 +14,9 @@ class ModelStepRunner final : public StepRunner {
   std::span<const float> step(const BatchView& batch, std::span<const std::int32_t> logit_rows) override {
     return runner_.step(batch, logit_rows);
   }
+  void read_states(std::int64_t first, std::int64_t rows, std::span<float> out) override {
+    runner_.read_states(first, rows, out);
+  }
 
  private:
   Runner runner_;

@@ -18,7 +18,7 @@ struct Chunk {
   int tokens = 0;
   std::int64_t score_begin = 0;
   int scored = 0;
-  bool samples = false;  // every known token is then in the cache: the next one is drawn
+  bool samples = false;  // every known token is then in the cache, and the next one is drawn
   int drafted = 0;       // of `tokens`, the last ones: the sequence's draft, as much of it as is run
 
   std::int64_t end() const { return begin + tokens; }

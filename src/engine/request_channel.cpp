@@ -13,6 +13,7 @@ RequestChannel::RequestChannel(Request request, std::uint64_t seed)
       ring_(8),
       open_samples_(request_.n),
       cancel_(static_cast<std::size_t>(request_.n)) {
+  progress_.queued = RequestProgress::Clock::now();
   if (request_.mask == nullptr) return;
   masks_.push_back(request_.mask);
   for (int i = 1; i < request_.n; ++i) masks_.push_back(request_.mask->clone());
@@ -85,6 +86,30 @@ void RequestChannel::publish_prompt_logprobs(std::vector<TokenEvent> scores) {
   const std::lock_guard lock(mutex_);
   prompt_logprobs_ = std::move(scores);
   published_ = true;
+}
+
+const std::vector<float>& RequestChannel::embedding() const {
+  static const std::vector<float> kNone;
+  const std::lock_guard lock(mutex_);
+  return embedded_ ? embedding_ : kNone;
+}
+
+void RequestChannel::publish_embedding(std::vector<float> vector) {
+  const std::lock_guard lock(mutex_);
+  embedding_ = std::move(vector);
+  embedded_ = true;
+}
+
+RequestProgress RequestChannel::progress() const {
+  const std::lock_guard lock(mutex_);
+  return progress_;
+}
+
+void RequestChannel::publish_progress(const RequestProgress& progress) {
+  const std::lock_guard lock(mutex_);
+  const auto queued = progress_.queued;
+  progress_ = progress;
+  progress_.queued = queued;
 }
 
 bool RequestChannel::cancel_requested(int sample) const {

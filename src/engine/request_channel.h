@@ -3,7 +3,7 @@
 // bounds the queue. Everything else about a request belongs to one thread (sequence.h).
 #pragma once
 
-#include <bittern/request.h>
+#include <bittern/engine.h>
 
 #include <chrono>
 #include <condition_variable>
@@ -32,6 +32,9 @@ class RequestChannel {
   std::optional<TokenEvent> next(std::optional<std::chrono::steady_clock::time_point> deadline, bool& timed_out);
   /// Empty until published; the reference stays valid and unchanged from then on.
   const std::vector<TokenEvent>& prompt_logprobs() const;
+  /// Empty until published; the reference stays valid and unchanged from then on.
+  const std::vector<float>& embedding() const;
+  RequestProgress progress() const;
   /// Asks for the end of one sample, or of all with -1. The engine must be woken after it.
   void request_cancel(int sample);
   /// Calls `wake`, under the channel's lock, with every event from now on, and now if there are some.
@@ -42,6 +45,9 @@ class RequestChannel {
   // --- the engine's side ---
   void push(TokenEvent event);
   void publish_prompt_logprobs(std::vector<TokenEvent> scores);
+  void publish_embedding(std::vector<float> vector);
+  /// All of `progress` but the time of queuing, which is the channel's own.
+  void publish_progress(const RequestProgress& progress);
   bool cancel_requested(int sample) const;
 
  private:
@@ -61,6 +67,9 @@ class RequestChannel {
   std::vector<bool> cancel_;  // (n)
   std::vector<TokenEvent> prompt_logprobs_;
   bool published_ = false;
+  std::vector<float> embedding_;
+  bool embedded_ = false;
+  RequestProgress progress_;
 };
 
 }  // namespace bittern::engine

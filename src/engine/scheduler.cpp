@@ -3,6 +3,7 @@
 #include "engine/scheduler.h"
 
 #include <algorithm>
+#include <span>
 
 #include "base/check.h"
 
@@ -25,6 +26,7 @@ void erase_ranked(std::vector<Sequence*>& list, const Sequence& sequence) {
 
 bool outranks(const Sequence& a, const Sequence& b) {
   if (a.priority != b.priority) return a.priority > b.priority;
+  if (a.turn != b.turn) return a.turn < b.turn;
   if (a.arrival != b.arrival) return a.arrival < b.arrival;
   return a.sample < b.sample;
 }
@@ -58,12 +60,36 @@ const Plan& Scheduler::schedule() {
   grow_running();
   admit_waiting();
   assign_tokens();
+  check_progress();
   return plan_;
 }
 
 void Scheduler::advance(const Chunk& chunk, int accepted) {
   BITTERN_CHECK(chunk.begin == chunk.sequence->computed && accepted <= chunk.drafted);
   chunk.sequence->computed += chunk.tokens - chunk.drafted + accepted;
+  remember_full_blocks(*chunk.sequence);
+}
+
+// A sequence that follows blocks the cache does not know (its siblings' while the cache is off) stays unknown itself.
+void Scheduler::remember_full_blocks(Sequence& sequence) {
+  if (!limits_.prefix_cache) return;
+  const auto size = static_cast<std::size_t>(cache_.block_tokens());
+  const std::int64_t settled = std::min(sequence.computed, sequence.length());  // guesses that were right come later
+  for (; sequence.known_blocks < settled / cache_.block_tokens(); ++sequence.known_blocks) {
+    const std::size_t begin = static_cast<std::size_t>(sequence.known_blocks) * size;
+    cache_.remember(sequence.blocks, sequence.known_blocks, std::span(sequence.tokens).subspan(begin, size),
+                    sequence.group->salt);
+  }
+}
+
+// The argument of README.md, section 4, as a check of every step: were it wrong, clients would wait for ever.
+void Scheduler::check_progress() const {
+  if (running_.empty()) {
+    BITTERN_CHECK(waiting_.empty(), "{} sequences wait and none runs", waiting_.size());
+    return;
+  }
+  const auto is_first = [this](const Chunk& chunk) { return chunk.sequence == running_.front(); };
+  BITTERN_CHECK(std::any_of(plan_.chunks.begin(), plan_.chunks.end(), is_first), "the first in rank does not advance");
 }
 
 // --- Blocks of those that run ------------------------------------------------------------------------------------
@@ -84,7 +110,8 @@ void Scheduler::grow_running() {
 void Scheduler::preempt(Sequence& sequence) {
   erase_ranked(running_, sequence);
   cache_.release(sequence.blocks);
-  sequence.computed = 0;
+  sequence.computed = sequence.known_blocks = 0;
+  ++sequence.preemptions;
   sequence.state = SequenceState::waiting;
   insert_ranked(waiting_, sequence);
   ++plan_.preemptions;
@@ -131,9 +158,12 @@ bool Scheduler::sibling_is_prefilling(const Sequence& sequence) const {
 // One block stays in reserve for each running sequence, so that all can grow once before anybody is preempted.
 bool Scheduler::fits(const Sequence& sequence) const {
   if (running_.size() >= static_cast<std::size_t>(limits_.max_sequences)) return false;
-  const std::int64_t shared = prefix_owner(sequence) != nullptr ? shareable_blocks(sequence) : 0;
   const std::int64_t reserve = static_cast<std::int64_t>(running_.size());
-  return cache_.blocks_for(sequence.length()) - shared + reserve <= cache_.available();
+  std::int64_t needed = cache_.blocks_for(sequence.length()) + reserve;
+  if (needed <= cache_.available()) return true;
+  // Blocks that others hold anyway; cached ones count as available until they are shared.
+  needed -= prefix_owner(sequence) != nullptr ? shareable_blocks(sequence) : known_prefix(sequence).active;
+  return needed <= cache_.available();
 }
 
 // Makes place by preempting strictly lower priorities, never an equal one.
@@ -169,12 +199,37 @@ void Scheduler::start(Sequence& sequence) {
   if (const Sequence* owner = prefix_owner(sequence)) {
     cache_.share(owner->blocks, shareable_blocks(sequence), sequence.blocks);
     sequence.computed = shareable_blocks(sequence) * cache_.block_tokens();
+    sequence.known_blocks = std::min(owner->known_blocks, shareable_blocks(sequence));
+  } else if (limits_.prefix_cache) {
+    start_from_cache(sequence);
   }
+  sequence.cached_tokens = std::max<std::int64_t>(sequence.cached_tokens, 0);
   const std::int64_t held = static_cast<std::int64_t>(sequence.blocks.size());
   BITTERN_CHECK(cache_.extend(sequence.blocks, cache_.blocks_for(sequence.length()) - held));
   erase_ranked(waiting_, sequence);
   sequence.state = SequenceState::running;
   insert_ranked(running_, sequence);
+}
+
+// Everything known of its tokens but the last one, which must be run for its logits. What the prompt's scores or the
+// pooled states still need must be run too.
+CacheManager::Match Scheduler::known_prefix(const Sequence& sequence) const {
+  const SampleGroup& group = *sequence.group;
+  if (!limits_.prefix_cache || group.pool_all) return {};
+  const bool scoring = group.score_prompt && group.scored < sequence.prompt_length;
+  const std::int64_t usable = scoring ? group.scored - 1 : sequence.length() - 1;
+  return cache_.match(std::span(sequence.tokens).first(static_cast<std::size_t>(usable)), group.salt);
+}
+
+void Scheduler::start_from_cache(Sequence& sequence) {
+  const std::int64_t found = known_prefix(sequence).blocks;
+  cache_.share_known(sequence.tokens, sequence.group->salt, found, sequence.blocks);
+  sequence.known_blocks = found;
+  sequence.computed = found * cache_.block_tokens();
+  if (sequence.cached_tokens >= 0) return;  // not its first start
+  sequence.cached_tokens = sequence.computed;
+  prefix_queries_ += sequence.prompt_length;
+  prefix_hits_ += sequence.computed;
 }
 
 // --- Tokens ------------------------------------------------------------------------------------------------------
@@ -251,7 +306,7 @@ int Scheduler::plan_chunk(Sequence& sequence, std::int64_t tokens, std::int64_t 
   if (tokens == 0) return 0;
   chunk.tokens = static_cast<int>(tokens);
   chunk.scored = static_cast<int>(std::max<std::int64_t>(score_end - chunk.score_begin, 0));
-  chunk.samples = chunk.end() == sequence.length();
+  chunk.samples = sequence.group->draws && chunk.end() == sequence.length();
   plan_.tokens += chunk.tokens;
   plan_.rows += chunk.rows();
   plan_.chunks.push_back(chunk);

@@ -21,6 +21,7 @@ struct SchedulerLimits {
   /// Up to this length the rotary angles do not depend on the sequence's length; beyond it generated tokens are
   /// recomputed one by one, each with the length it was first computed at, so that preemption changes no bit.
   std::int64_t rope_threshold = std::numeric_limits<std::int64_t>::max();
+  bool prefix_cache = false;
 };
 
 class Scheduler {
@@ -41,6 +42,9 @@ class Scheduler {
 
   const std::vector<Sequence*>& running() const { return running_; }  // in order of rank
   const std::vector<Sequence*>& waiting() const { return waiting_; }  // in order of rank
+  /// Tokens of prompts that were looked up in the prefix cache at their first start, and found.
+  std::int64_t prefix_queries() const { return prefix_queries_; }
+  std::int64_t prefix_hits() const { return prefix_hits_; }
   bool idle() const { return running_.empty() && waiting_.empty(); }
 
   /// Aborts, saying what is wrong, unless every invariant of README.md section 3 holds. For tests and idle moments.
@@ -50,14 +54,18 @@ class Scheduler {
   void grow_running();
   void admit_waiting();
   void assign_tokens();
+  void check_progress() const;
 
   bool sibling_is_prefilling(const Sequence& sequence) const;
   const Sequence* prefix_owner(const Sequence& sequence) const;
   std::int64_t shareable_blocks(const Sequence& sequence) const;
+  CacheManager::Match known_prefix(const Sequence& sequence) const;
   bool fits(const Sequence& sequence) const;
   bool make_room(const Sequence& sequence);
   bool room_can_be_made(const Sequence& sequence) const;
   void start(Sequence& sequence);
+  void start_from_cache(Sequence& sequence);
+  void remember_full_blocks(Sequence& sequence);
   void preempt(Sequence& sequence);
 
   std::int64_t chunk_end_limit(const Sequence& sequence) const;
@@ -71,6 +79,7 @@ class Scheduler {
   std::vector<Sequence*> running_;
   std::vector<Sequence*> waiting_;
   Plan plan_;
+  std::int64_t prefix_queries_ = 0, prefix_hits_ = 0;
 };
 
 }  // namespace bittern::engine

@@ -22,10 +22,14 @@ struct SampleGroup {
   std::vector<Sequence*> members;  // unfinished samples, in order of sample
   bool score_prompt = false;       // log-probabilities of the prompt are asked for
   std::int64_t scored = 1;         // prompt tokens whose log-probability is known; the first has none
+  bool draws = true;               // tokens follow the prompt; else it is run and no more
+  bool pool_all = false;           // the hidden states of all positions are wanted: none can be left out
+  CacheSalt salt;
 };
 
 struct Sequence {
-  std::int64_t arrival = 0;  // grows with every submit: first come, first served
+  std::int64_t arrival = 0;  // grows with every submit
+  std::int64_t turn = 0;     // of its client, which shares the line with others; see README.md
   int priority = 0;          // larger first
   int sample = 0;
   SequenceState state = SequenceState::waiting;
@@ -34,9 +38,12 @@ struct Sequence {
   std::vector<std::int32_t> draft;   // a guess of what follows them, for the next step alone
   PromptLookup lookup;               // who guesses
   std::int64_t prompt_length = 0;
-  std::int64_t limit = 0;     // longest tokens may get: the end by length
+  std::int64_t limit = 0;  // longest tokens may get: the end by length
+  std::int64_t preemptions = 0;
   std::int64_t computed = 0;  // leading tokens whose K and V are in the cache
   BlockTable blocks;
+  std::int64_t known_blocks = 0;    // leading blocks that the prefix cache knows
+  std::int64_t cached_tokens = -1;  // found in the prefix cache at the first start; -1 before it
   SampleGroup* group = nullptr;
   ActiveRequest* request = nullptr;  // whom the tokens are for; the scheduler does not look
 
@@ -52,7 +59,8 @@ struct Sequence {
   }
 };
 
-/// The one order of service: priority, then arrival, then sample. Total, so somebody is always first and progresses.
+/// The one order of service: priority, then turn, then arrival, then sample. Total, so somebody is always first and
+/// progresses.
 bool outranks(const Sequence& a, const Sequence& b);
 
 }  // namespace bittern::engine

@@ -16,6 +16,8 @@ class StepRunner {
   /// valid until the next call. `logit_rows` are rows of the batch, ascending. An exception fails every running
   /// request.
   virtual std::span<const float> step(const BatchView& batch, std::span<const std::int32_t> logit_rows) = 0;
+  /// Hidden states after the final norm of rows [first, first + rows) of the last step's batch: f32 (rows, hidden).
+  virtual void read_states(std::int64_t first, std::int64_t rows, std::span<float> out) = 0;
 };
 
 }  // namespace bittern::engine

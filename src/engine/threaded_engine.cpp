@@ -49,6 +49,8 @@ class ChannelStream final : public TokenStream {
 
   std::uint64_t seed() const override { return channel_->seed(); }
   const std::vector<TokenEvent>& prompt_logprobs() const override { return channel_->prompt_logprobs(); }
+  const std::vector<float>& embedding() const override { return channel_->embedding(); }
+  RequestProgress progress() const override { return channel_->progress(); }
 
  private:
   std::shared_ptr<RequestChannel> channel_;
@@ -63,17 +65,26 @@ std::uint64_t draw_seed() {
 }  // namespace
 
 ThreadedEngine::ThreadedEngine(const CoreConfig& config, std::unique_ptr<StepRunner> runner, const MemoryPlan& plan,
-                               int max_queued)
+                               const EngineOptions& options)
     : plan_(plan),
       vocab_(config.vocab),
       runner_(std::move(runner)),
-      inbox_(std::make_shared<Inbox>(max_queued)),
+      inbox_(std::make_shared<Inbox>(options.max_queued, options.max_queued_tokens)),
       core_(config, *runner_, *inbox_),
+      stall_seconds_(options.stall_seconds),
+      watchdog_(core_, options.stall_seconds, options.on_stall),
       thread_([this] { run(); }) {}
 
 ThreadedEngine::~ThreadedEngine() {
   inbox_->close();
   thread_.join();
+}
+
+EngineStats ThreadedEngine::stats() const {
+  EngineStats stats = core_.stats();
+  stats.step_seconds = core_.running_step().seconds;
+  if (stall_seconds_ > 0 && stats.step_seconds > stall_seconds_) stats.stalled_seconds = stats.step_seconds;
+  return stats;
 }
 
 std::unique_ptr<TokenStream> ThreadedEngine::submit(Request request) {
@@ -102,9 +113,12 @@ void ThreadedEngine::run() {
 std::unique_ptr<Engine> make_engine(Model& model, Backend& backend, const EngineOptions& options) {
   const auto available = static_cast<std::int64_t>(memory_info().available);
   const engine::ResolvedOptions resolved = engine::resolve_options(model, backend, options, available);
+  engine::check_free_memory(resolved.plan, mapped_weight_bytes(model), available);
+  if (options.on_plan) options.on_plan(resolved.plan);
   const ModelConfig& facts = model.config();
   engine::CoreConfig config;
   config.vocab = facts.vocab;
+  config.hidden = facts.hidden;
   config.context = resolved.plan.context;
   config.kv_blocks = resolved.plan.kv_blocks;
   config.block_tokens = resolved.kv.block_tokens;
@@ -113,10 +127,11 @@ std::unique_ptr<Engine> make_engine(Model& model, Backend& backend, const Engine
   config.limits.max_step_tokens = resolved.limits.max_tokens;
   config.limits.max_logit_rows = resolved.limits.max_logit_rows;
   config.limits.max_draft = options.speculate;
+  config.limits.prefix_cache = resolved.plan.prefix_cache;
   if (facts.rope.depends_on_length()) config.limits.rope_threshold = facts.rope.original_max_positions;
   auto runner =
       std::make_unique<engine::ModelStepRunner>(model, backend, resolved.kv, resolved.plan.kv_blocks, resolved.limits);
-  return std::make_unique<engine::ThreadedEngine>(config, std::move(runner), resolved.plan, options.max_queued);
+  return std::make_unique<engine::ThreadedEngine>(config, std::move(runner), resolved.plan, options);
 }
 
 }  // namespace bittern

@@ -10,17 +10,20 @@
 #include "engine/engine_core.h"
 #include "engine/inbox.h"
 #include "engine/step_runner.h"
+#include "engine/watchdog.h"
 
 namespace bittern::engine {
 
 class ThreadedEngine final : public Engine {
  public:
-  ThreadedEngine(const CoreConfig& config, std::unique_ptr<StepRunner> runner, const MemoryPlan& plan, int max_queued);
+  /// Of `options`, those of the waiting line and of the watchdog.
+  ThreadedEngine(const CoreConfig& config, std::unique_ptr<StepRunner> runner, const MemoryPlan& plan,
+                 const EngineOptions& options);
   /// Cancels everything, tells every reader, and joins the thread. Streams may outlive it.
   ~ThreadedEngine() override;
 
   std::unique_ptr<TokenStream> submit(Request request) override;
-  EngineStats stats() const override { return core_.stats(); }
+  EngineStats stats() const override;
   const MemoryPlan& plan() const override { return plan_; }
 
  private:
@@ -31,6 +34,8 @@ class ThreadedEngine final : public Engine {
   std::unique_ptr<StepRunner> runner_;
   std::shared_ptr<Inbox> inbox_;
   EngineCore core_;
+  const double stall_seconds_;
+  Watchdog watchdog_;
   std::thread thread_;  // last: everything else is ready when it starts
 };
 

@@ -45,7 +45,10 @@ void check_penalties(const SamplingParams& p, std::int64_t vocab) {
 }
 
 void check_lengths(const SamplingParams& p) {
-  if (p.max_tokens < 1) refuse(fmt::format("max_tokens is {}, but must be at least 1", p.max_tokens));
+  if (p.max_tokens < 0 || (p.max_tokens == 0 && p.prompt_logprobs < 0)) {
+    refuse(fmt::format("max_tokens is {}, but must be at least 1", p.max_tokens),
+           "0 is for requests that ask for prompt_logprobs alone");
+  }
   check_range("min_tokens", p.min_tokens, 0, p.max_tokens);
 }
 
@@ -70,6 +73,10 @@ void validate_request(const Request& request, std::int64_t vocab, std::int64_t c
   check_range("logprobs", p.logprobs, -1, kMaxLogprobs);
   check_range("prompt_logprobs", p.prompt_logprobs, -1, kMaxLogprobs);
   check_range("n", request.n, 1, kMaxSamples);
+  if (request.pooling != Pooling::none) {
+    check_range("n of a pooled request", request.n, 1, 1);
+    check_range("prompt_logprobs of a pooled request", p.prompt_logprobs, -1, -1);
+  }
 }
 
 }  // namespace bittern::engine

@@ -85,6 +85,7 @@ class Decoder final : public Model {
 
  private:
   Tensor logits(nn::Ctx& ctx, Tensor hidden, std::span<const std::int32_t> rows) {
+    ctx.states = hidden;
     const auto count = static_cast<std::int64_t>(rows.size());
     Tensor chosen = ctx.arena.take(ctx.backend.activation_dtype(), count, hidden.cols());
     Tensor out = ctx.arena.take(DType::f32, count, config().vocab);

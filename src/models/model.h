@@ -22,7 +22,7 @@ class Model {
   /// Reports every leaf under its checkpoint name.
   virtual void visit(nn::Visitor& visitor) = 0;
   /// Runs one step over ctx.batch, storing K and V in ctx.kv. Returns f32 logits (logit_rows.size(), vocab) in the
-  /// arena, for the given rows of the batch. Sets up the rotary tables itself.
+  /// arena, for the given rows of the batch. Sets up the rotary tables itself, and leaves ctx.states behind.
   virtual Tensor forward(nn::Ctx& ctx, std::span<const std::int32_t> logit_rows) = 0;
 
   // The same forward pass in pieces, for layer-wise work (models/layerwise.h): hidden = embed(); for every layer and

@@ -6,6 +6,7 @@
 
 #include "backend/measure.h"
 #include "base/check.h"
+#include "tensor/convert.h"
 
 namespace bittern {
 namespace {
@@ -59,12 +60,23 @@ std::span<float> Runner::step(const BatchView& batch, std::span<const std::int32
   nn::Ctx ctx{backend_, arena_, batch, *kv_};
   ctx.probe = probe;
   const Tensor logits = model_.forward(ctx, logit_rows);
+  states_ = ctx.states;
   backend_.synchronize();
   const auto count = static_cast<std::size_t>(logits.size());
   if (backend_.host_memory()) return {logits.as<float>(), count};
   host_logits_.resize(count);
   backend_.copy_to_host(host_logits_.data(), logits.data, static_cast<std::int64_t>(count * sizeof(float)));
   return host_logits_;
+}
+
+void Runner::read_states(std::int64_t first, std::int64_t rows, std::span<float> out) {
+  const std::int64_t hidden = states_.cols();
+  BITTERN_CHECK(first >= 0 && first + rows <= states_.rows() && static_cast<std::int64_t>(out.size()) == rows * hidden);
+  const auto width = static_cast<std::int64_t>(dtype_size(states_.dtype));
+  const std::byte* begin = static_cast<const std::byte*>(states_.data) + first * hidden * width;
+  std::vector<std::byte> copy(static_cast<std::size_t>(rows * hidden * width));
+  backend_.copy_to_host(copy.data(), begin, static_cast<std::int64_t>(copy.size()));
+  convert_to_f32(copy.data(), states_.dtype, rows * hidden, out.data());
 }
 
 SingleSequence::SingleSequence(Runner& runner)

@@ -29,6 +29,9 @@ class Runner {
   /// Runs one step. The returned f32 logits (logit_rows.size(), vocab) live on the host until the next call.
   std::span<float> step(const BatchView& batch, std::span<const std::int32_t> logit_rows, nn::Probe* probe = nullptr);
 
+  /// Hidden states after the final norm of the last step's rows [first, first + rows), as f32 (rows, hidden).
+  void read_states(std::int64_t first, std::int64_t rows, std::span<float> out);
+
   Model& model() { return model_; }
   Backend& backend() { return backend_; }
   KvPool& kv() { return *kv_; }
@@ -44,6 +47,7 @@ class Runner {
   std::unique_ptr<KvPool> kv_;
   RunnerLimits limits_;
   Arena arena_;
+  Tensor states_;                   // of the last step, in the arena
   std::vector<float> host_logits_;  // only for backends whose memory the host cannot read
 };
 

@@ -16,6 +16,7 @@ struct Ctx {
   KvPool& kv;
   Tensor rope_cos{};  // f32 (tokens, rotary_dim / 2), filled once per step by Rope
   Tensor rope_sin{};
+  Tensor states{};  // (tokens, hidden) after the final norm, left by the model for whoever wants more than logits
   Probe* probe = nullptr;
   int first_layer = 0;  // layer whose K and V are slot 0 of `kv`: a layer-wise pass keeps a pool of one layer
 

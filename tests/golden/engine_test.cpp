@@ -13,6 +13,8 @@
 #include "golden/golden_case.h"
 #include "models/model.h"
 #include "support/expect_error.h"
+#include "tensor/checkpoint.h"
+#include "tensor/convert.h"
 
 namespace bittern::golden {
 namespace {
@@ -88,7 +90,9 @@ std::vector<Request> sampled_requests(const ModelConfig& config, int count) {
 /// Every request by itself, one sample after another, whole prompts in one step.
 std::vector<std::vector<Answer>> answers_alone(Loaded& loaded, const std::string& kv,
                                                const std::vector<Request>& requests) {
-  auto engine = loaded.engine(options_of(kv, 1, 64));
+  EngineOptions options = options_of(kv, 1, 64);
+  options.prefix_cache = false;
+  auto engine = loaded.engine(options);
   std::vector<std::vector<Answer>> answers;
   for (const Request& request : requests) answers.push_back(read_all(*engine->submit(request), request.n));
   return answers;
@@ -196,6 +200,99 @@ TEST(GoldenEngineScores, PromptLogprobsAreTheReferences) {
     EXPECT_NEAR(scores[i].logprob, row[static_cast<std::size_t>(prompt.ids[i])] - std::log(sum), 1e-4);
     EXPECT_EQ(scores[i].top[0].token, argmax(row));
   }
+}
+
+// Every request twice, and between the rounds others that begin like it or go on where its answer ended: what comes
+// from the prefix cache gives the bits that computing gives.
+TEST_P(GoldenEngine, CachedPrefixesGiveTheSameBits) {
+  Loaded loaded(GetParam());
+  std::vector<Request> requests = sampled_requests(loaded.model->config(), 6);
+  for (std::size_t i = 0; i < 3; ++i) {
+    Request longer = requests[i];
+    longer.prompt.insert(longer.prompt.end(), {5, 9, 11, 3, 8, 21, 4});
+    requests.push_back(longer);
+  }
+  const std::vector<Request> again = requests;
+  requests.insert(requests.end(), again.begin(), again.end());
+  const bool cacheable = !loaded.model->config().rope.depends_on_length();
+  for (const char* kv : {"f32", "bf16", "int8", "int4"}) {
+    SCOPED_TRACE(kv);
+    const auto expected = answers_alone(loaded, kv, requests);
+    auto engine = loaded.engine(options_of(kv, 3, 11));
+    EXPECT_EQ(engine->plan().prefix_cache, cacheable);
+    expect_same(answers_together(*engine, requests), expected);
+    EXPECT_EQ(engine->stats().prefix_hits > 0, cacheable);
+  }
+}
+
+// logits = head * state, so the head times a pooled state is the pooled logits that transformers recorded.
+void expect_pooled(const std::string& name, Pooling pooling, const std::vector<float>& vector, const Prompt& prompt) {
+  const auto files = ModelFiles::from_directory(models_folder() / name);
+  const auto checkpoint = open_checkpoint(files, nullptr);
+  const bool tied = !checkpoint->contains("lm_head.weight");
+  const Weight head = checkpoint->dense(tied ? "model.embed_tokens.weight" : "lm_head.weight");
+  ASSERT_EQ(static_cast<std::int64_t>(vector.size()), head.in);
+  std::vector<float> matrix(static_cast<std::size_t>(head.out * head.in));
+  convert_to_f32(head.data.data, head.data.dtype, head.out * head.in, matrix.data());
+  const auto rows = prompt.ids.size();
+  const auto vocab = static_cast<std::size_t>(head.out);
+  std::vector<float> got, wanted;
+  for (std::size_t v = 0; v < vocab; ++v) {
+    double dot = 0, sum = 0;
+    for (std::size_t i = 0; i < vector.size(); ++i) {
+      dot += static_cast<double>(matrix[v * vector.size() + i]) * static_cast<double>(vector[i]);
+    }
+    for (std::size_t t = pooling == Pooling::last ? rows - 1 : 0; t < rows; ++t) {
+      sum += static_cast<double>(prompt.logits[t * vocab + v]);
+    }
+    got.push_back(static_cast<float>(dot));
+    wanted.push_back(static_cast<float>(pooling == Pooling::last ? sum : sum / static_cast<double>(rows)));
+  }
+  EXPECT_LT(distance(got, wanted).norm, 1e-4) << name;
+}
+
+TEST(GoldenEngineEmbeddings, ArePooledStatesOfTheReference) {
+  for (const char* name : {"llama_plain", "llama_tied", "qwen2_untied", "qwen3_plain", "mistral_window"}) {
+    Loaded loaded(name);
+    const std::vector<Prompt> prompts = load_prompts(name);
+    for (const int chunk : {3, 64}) {
+      auto engine = loaded.engine(options_of("f32", 3, chunk));
+      for (const Pooling pooling : {Pooling::mean, Pooling::last}) {
+        std::vector<std::unique_ptr<TokenStream>> streams;
+        for (const Prompt& prompt : prompts) {
+          Request request;
+          request.prompt = prompt.ids;
+          request.pooling = pooling;
+          streams.push_back(engine->submit(request));
+        }
+        for (std::size_t i = 0; i < prompts.size(); ++i) {
+          const auto end = streams[i]->next();
+          ASSERT_TRUE(end && end->finish == FinishReason::stop && end->token < 0);
+          ASSERT_NO_FATAL_FAILURE(expect_pooled(name, pooling, streams[i]->embedding(), prompts[i]));
+        }
+      }
+    }
+  }
+}
+
+TEST(GoldenEnginePlan, SaysWhatItIsAndWhy) {
+  Loaded loaded("llama_plain");
+  EngineOptions options = options_of("int8", 3, 16);
+  std::string seen;
+  options.on_plan = [&](const MemoryPlan& plan) { seen = describe(plan); };
+  loaded.engine(options);
+  EXPECT_NE(seen.find("24 blocks of 8 tokens in int8, prefixes cached"), std::string::npos) << seen;
+  EXPECT_NE(seen.find("longest sequence 64 tokens; 3 of that length at once"), std::string::npos) << seen;
+  EXPECT_NE(seen.find("holds max_sequences = 3"), std::string::npos) << seen;
+  options.context = 0;
+  options.kv_cache_blocks = 2;
+  loaded.engine(options);
+  EXPECT_NE(seen.find("the context is cut from"), std::string::npos) << seen;
+  options.kv_cache_bytes = 1;
+  EXPECT_ERROR(ErrorCode::invalid_argument, "kv_cache_blocks", loaded.engine(options));
+  options = options_of("f32", 3, 16);
+  options.kv_cache_blocks = std::int64_t{1} << 34;
+  EXPECT_ERROR(ErrorCode::out_of_memory, "are free", loaded.engine(options));
 }
 
 TEST(GoldenEnginePlan, CountsWhatIsAllocated) {

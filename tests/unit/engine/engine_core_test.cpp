@@ -8,6 +8,7 @@
 #include <cmath>
 #include <limits>
 #include <numeric>
+#include <string>
 
 #include "fake_model.h"
 
@@ -421,6 +422,195 @@ TEST(EngineCore, TheWaitingLineMovesOn) {
   inbox.announce_cancel();
   core.step();  // the second left without running
   submit(4);
+}
+
+// --- The prefix cache ---
+
+SchedulerLimits caching(SchedulerLimits limits) {
+  limits.prefix_cache = true;
+  return limits;
+}
+
+TEST(PrefixCaching, WhatWasComputedIsNotComputedAgain) {
+  Harness h(64, 4, caching(limits_of(2, 64)), 64);
+  const Request request = make_request(18, 6, 1);
+  const Answer alone = run_alone(request, 0, 64);
+  for (int round = 0; round < 2; ++round) {
+    const std::int64_t before = h.model.tokens_run;
+    auto channel = h.submit(request);
+    h.run_until_idle();
+    EXPECT_EQ(read_arrived(*channel)[0], alone);
+    EXPECT_EQ(channel->progress().cached_tokens, round == 0 ? 0 : 16);
+    const auto drawn = static_cast<std::int64_t>(alone.tokens.size());
+    const std::int64_t outputs = alone.finish == FinishReason::stop ? drawn : drawn - 1;  // the last is never run
+    EXPECT_EQ(h.model.tokens_run - before, 18 + outputs - (round == 0 ? 0 : 16));
+  }
+  EXPECT_EQ(h.core.stats().prefix_queries, 36);
+  EXPECT_EQ(h.core.stats().prefix_hits, 16);
+  EXPECT_EQ(h.core.stats().blocks_used, 0);
+  EXPECT_GT(h.core.stats().blocks_cached, 3);
+}
+
+TEST(PrefixCaching, AnAnswerIsPartOfTheNextPrompt) {
+  Harness h(64, 4, caching(limits_of(2, 64)), 64);
+  Request request = make_request(9, 8, 2);
+  request.sampling.ignore_eos = true;
+  auto first = h.submit(request);
+  h.run_until_idle();
+  const Answer answer = read_arrived(*first)[0];
+  request.prompt.insert(request.prompt.end(), answer.tokens.begin(), answer.tokens.end());
+  request.prompt.push_back(11);
+  auto second = h.submit(request);
+  h.run_until_idle();
+  EXPECT_EQ(second->progress().cached_tokens, 16);  // of 9 + 8 + 1
+  EXPECT_EQ(read_arrived(*second)[0], run_alone(request, 0, 64));
+}
+
+TEST(PrefixCaching, ThoseWhoRunShareToo) {
+  Harness h(64, 4, caching(limits_of(3, 64)), 64);
+  Request request = make_request(16, 10, 3);
+  request.sampling.ignore_eos = true;
+  auto first = h.submit(request);
+  h.step();
+  auto second = h.submit(request);
+  h.step();
+  EXPECT_EQ(second->progress().cached_tokens, 12);
+  h.run_until_idle();
+  EXPECT_EQ(read_arrived(*first)[0], read_arrived(*second)[0]);
+}
+
+TEST(PrefixCaching, SaltsAndScoresKeepApart) {
+  Harness h(64, 4, caching(limits_of(2, 64)), 64);
+  Request request = make_request(16, 2, 4);
+  h.submit(request);
+  h.run_until_idle();
+  request.cache_salt = "tenant";
+  auto salted = h.submit(request);
+  h.run_until_idle();
+  EXPECT_EQ(salted->progress().cached_tokens, 0);
+  request.cache_salt = {};
+  request.sampling.prompt_logprobs = 0;
+  auto scored = h.submit(request);
+  h.run_until_idle();
+  EXPECT_EQ(scored->progress().cached_tokens, 0);  // every position must be run for its scores
+  EXPECT_EQ(scored->prompt_logprobs().size(), 16u);
+}
+
+TEST(PrefixCaching, WhatFailedIsForgotten) {
+  Harness h(64, 4, caching(limits_of(2, 64)), 64);
+  Request request = make_request(12, 4, 5);
+  request.prompt[1] = 40;
+  h.model.poison = 40;
+  auto bad = h.submit(request);
+  h.run_until_idle();
+  EXPECT_EQ(read_arrived(*bad)[0].finish, FinishReason::failed);
+  h.model.poison = -1;
+  auto good = h.submit(request);
+  h.run_until_idle();
+  EXPECT_EQ(good->progress().cached_tokens, 0);
+  EXPECT_EQ(read_arrived(*good)[0], run_alone(request, 0, 64));
+}
+
+// --- Scores alone, and pooled vectors ---
+
+TEST(EngineCore, ScoresMayBeAllThatIsAsked) {
+  Harness h(64, 4, limits_of(2, 8), 64);
+  for (const int prompt : {1, 13}) {
+    Request request = make_request(prompt, 0, 6);
+    request.sampling.prompt_logprobs = 1;
+    request.n = 2;
+    auto channel = h.submit(request);
+    h.run_until_idle();
+    for (const Answer& answer : read_arrived(*channel)) {
+      EXPECT_TRUE(answer.tokens.empty());
+      EXPECT_EQ(answer.finish, FinishReason::length);
+    }
+    EXPECT_EQ(channel->prompt_logprobs().size(), static_cast<std::size_t>(prompt));
+  }
+}
+
+std::vector<float> pooled_by_hand(const std::vector<std::int32_t>& prompt, Pooling pooling) {
+  std::vector<float> vector;
+  for (std::int64_t c = 0; c < testing::kHidden; ++c) {
+    double sum = 0;
+    const auto size = static_cast<std::int32_t>(prompt.size());
+    for (std::int32_t p = pooling == Pooling::last ? size - 1 : 0; p < size; ++p) {
+      sum += static_cast<double>(testing::fake_state(prompt[static_cast<std::size_t>(p)], p, c));
+    }
+    vector.push_back(static_cast<float>(pooling == Pooling::mean ? sum / size : sum));
+  }
+  return vector;
+}
+
+TEST(Pooling, IsTheSameInAnyChunksBesideOthersAndAfterPreemption) {
+  for (const int step_tokens : {4, 7, 64}) {
+    Harness h(20, 4, caching(limits_of(3, step_tokens)), 64);
+    std::vector<std::shared_ptr<RequestChannel>> channels;
+    std::vector<Request> requests;
+    for (int i = 0; i < 6; ++i) {
+      Request request = make_request(5 + 7 * i, 20, static_cast<std::uint64_t>(i % 2));  // some share a prefix
+      request.sampling.ignore_eos = true;
+      request.priority = i;
+      if (i % 3 != 0) request.pooling = i % 3 == 1 ? Pooling::mean : Pooling::last;
+      requests.push_back(request);
+      channels.push_back(h.submit(request));
+      h.step();  // the next one has a higher priority and may take the blocks of this one
+    }
+    h.run_until_idle();
+    EXPECT_GT(h.core.stats().preemptions, 0);
+    for (std::size_t i = 0; i < requests.size(); ++i) {
+      SCOPED_TRACE(::testing::Message() << "request " << i << ", steps of " << step_tokens);
+      const Answer answer = read_arrived(*channels[i])[0];
+      if (requests[i].pooling == Pooling::none) {
+        EXPECT_EQ(answer, run_alone(requests[i], 0, 64));
+        EXPECT_TRUE(channels[i]->embedding().empty());
+        continue;
+      }
+      EXPECT_EQ(answer.finish, FinishReason::stop);
+      EXPECT_TRUE(answer.tokens.empty());
+      EXPECT_EQ(channels[i]->embedding(), pooled_by_hand(requests[i].prompt, requests[i].pooling));
+    }
+  }
+}
+
+// --- Fairness ---
+
+TEST(Fairness, ClientsTakeTurns) {
+  Harness h(64, 4, limits_of(1, 16), 64);
+  std::vector<std::shared_ptr<RequestChannel>> busy;
+  for (int i = 0; i < 5; ++i) {
+    Request request = make_request(4, 2, 1);
+    request.sampling.ignore_eos = true;
+    request.client = "busy";
+    busy.push_back(h.submit(request));
+  }
+  h.step();  // the first of them runs
+  Request request = make_request(4, 2, 2);
+  request.client = "rare";
+  auto rare = h.submit(request);
+  const auto done = [](RequestChannel& channel) { return channel.progress().first_token.has_value(); };
+  while (!done(*rare)) h.step();
+  EXPECT_TRUE(done(*busy[0]));
+  EXPECT_FALSE(done(*busy[1]));  // the next turn is not the busy client's
+  h.run_until_idle();
+}
+
+// However many new clients come, whoever waits is passed by a bounded number of them.
+TEST(Fairness, NewClientsCannotKeepOneWaitingForEver) {
+  Harness h(64, 4, limits_of(1, 16), 64);
+  Request request = make_request(4, 1, 1);
+  std::shared_ptr<RequestChannel> last;
+  for (int i = 0; i < 3; ++i) {
+    request.client = "patient";
+    last = h.submit(request);
+  }
+  int others = 0;
+  while (!last->progress().first_token) {
+    request.client = std::to_string(others++);
+    h.submit(request);
+    h.step();
+    ASSERT_LT(others, 1500);
+  }
 }
 
 }  // namespace

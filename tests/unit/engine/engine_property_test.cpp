@@ -20,6 +20,7 @@ struct World {
   std::int64_t blocks;
   std::int64_t context;
   SchedulerLimits limits;
+  std::vector<std::int32_t> common;  // how many prompts begin
 };
 
 World random_world(Random& random) {
@@ -32,6 +33,8 @@ World random_world(Random& random) {
   w.limits.max_step_tokens = w.limits.max_sequences + static_cast<int>(random.next_below(24));
   w.limits.max_logit_rows = w.limits.max_sequences + 1 + static_cast<int>(random.next_below(6));
   w.limits.max_draft = random.next_below(2) ? 0 : static_cast<int>(random.next_below(7));
+  w.limits.prefix_cache = random.next_below(3) > 0;
+  for (std::int64_t i = 0; i < w.context; ++i) w.common.push_back(static_cast<std::int32_t>(random.next_below(kVocab)));
   return w;
 }
 
@@ -39,8 +42,13 @@ Request random_request(Random& random, const World& w) {
   Request r;
   const auto longest = static_cast<std::uint32_t>(w.context - 1);
   const std::uint32_t prompt = 1 + random.next_below(random.next_below(4) == 0 ? longest : longest / 2);
-  for (std::uint32_t i = 0; i < prompt; ++i) r.prompt.push_back(static_cast<std::int32_t>(random.next_below(kVocab)));
+  const std::uint32_t shared = random.next_below(2) ? random.next_below(prompt + 1) : 0;
+  r.prompt.assign(w.common.begin(), w.common.begin() + shared);
+  for (std::uint32_t i = shared; i < prompt; ++i)
+    r.prompt.push_back(static_cast<std::int32_t>(random.next_below(kVocab)));
   r.n = random.next_below(3) == 0 ? 1 + static_cast<int>(random.next_below(5)) : 1;
+  r.client = std::string(1, static_cast<char>('a' + random.next_below(3)));
+  r.cache_salt = random.next_below(4) ? "" : "other";
   r.priority = static_cast<int>(random.next_below(3)) - 1;
   SamplingParams& p = r.sampling;
   p.seed = random.next_u64();
@@ -72,7 +80,7 @@ struct Client {
 // Accounting that the core's own check does not see: nobody is lost between submit and the end.
 void expect_nobody_lost(const EngineStats& s, std::int64_t submitted) {
   ASSERT_EQ(s.running + s.waiting + s.finished + s.cancelled + s.failed, submitted);
-  ASSERT_LE(s.blocks_used, s.blocks_total);
+  ASSERT_LE(s.blocks_used + s.blocks_cached, s.blocks_total);
 }
 
 void check_client(Client& client, const World& world) {
@@ -90,8 +98,12 @@ void check_client(Client& client, const World& world) {
   }
 }
 
-// Runs one random world to its end. Returns how often something was preempted.
-std::int64_t run_world(std::uint64_t seed) {
+struct Seen {
+  std::int64_t preemptions = 0, prefix_hits = 0;
+};
+
+// Runs one random world to its end, and adds up what happened in it.
+void run_world(std::uint64_t seed, Seen& seen) {
   Random random(seed);
   const World world = random_world(random);
   Harness h(world.blocks, world.block_tokens, world.limits, world.context);
@@ -101,7 +113,7 @@ std::int64_t run_world(std::uint64_t seed) {
   int steps = 0;
   while (to_submit > 0 || !h.core.idle()) {
     EXPECT_LT(++steps, 20000) << "no progress";
-    if (steps >= 20000) return 0;
+    if (steps >= 20000) return;
     while (to_submit > 0 && random.next_below(3) == 0) {
       Request request = random_request(random, world);
       submitted += request.n;
@@ -124,17 +136,19 @@ std::int64_t run_world(std::uint64_t seed) {
     SCOPED_TRACE(::testing::Message() << "request " << i);
     check_client(clients[i], world);
   }
-  return h.core.stats().preemptions;
+  seen.preemptions += h.core.stats().preemptions;
+  seen.prefix_hits += h.core.stats().prefix_hits;
 }
 
 TEST(EngineProperty, RandomWorkloadsAnswerAsAlone) {
-  std::int64_t preemptions = 0;
+  Seen seen;
   for (std::uint64_t seed = 0; seed < 150; ++seed) {
     SCOPED_TRACE(::testing::Message() << "world " << seed);
-    preemptions += run_world(seed);
+    run_world(seed, seen);
     if (::testing::Test::HasFailure()) return;
   }
-  EXPECT_GT(preemptions, 200) << "the pools are too roomy to test preemption";
+  EXPECT_GT(seen.preemptions, 200) << "the pools are too roomy to test preemption";
+  EXPECT_GT(seen.prefix_hits, 1000) << "the prompts have too little in common to test the prefix cache";
 }
 
 // Every running sequence of the highest rank gains a token, or comes closer to one, in every step.

@@ -21,6 +21,11 @@ namespace bittern::engine::testing {
 
 constexpr std::int64_t kVocab = 48;
 constexpr std::int32_t kEos = 7;
+constexpr std::int64_t kHidden = 3;
+
+inline float fake_state(std::int32_t token, std::int32_t position, std::int64_t channel) {
+  return static_cast<float>(token) * 0.37f + static_cast<float>(position * (channel + 1)) * 0.011f;
+}
 
 /// Logits after `context`, in about [-4, 4]; `rope_length` takes part, as it does in models with dynamic scaling.
 inline std::vector<float> fake_logits(std::span<const std::int32_t> context, std::uint64_t rope_length = 0) {
@@ -44,11 +49,24 @@ class FakeModel final : public StepRunner {
     ++steps;
     if (before_step) before_step();
     check_shape(batch, logit_rows);
+    last_rows_.clear();
+    for (std::size_t i = 0; i < batch.token_ids.size(); ++i) {
+      last_rows_.emplace_back(batch.token_ids[i], batch.positions[i]);
+    }
     logits_.clear();
     std::size_t next_row = 0;
     for (int s = 0; s < batch.sequences; ++s) next_row = run_sequence(batch, s, logit_rows, next_row);
     EXPECT_EQ(next_row, logit_rows.size()) << "logit rows must ascend and lie in the batch";
     return logits_;
+  }
+
+  /// The state of a row is a function of its token and position, and of the row before it only by the caller's sum.
+  void read_states(std::int64_t first, std::int64_t rows, std::span<float> out) override {
+    ASSERT_EQ(out.size(), static_cast<std::size_t>(rows * kHidden));
+    for (std::int64_t i = 0; i < rows * kHidden; ++i) {
+      const auto [token, position] = last_rows_.at(static_cast<std::size_t>(first + i / kHidden));
+      out[static_cast<std::size_t>(i)] = fake_state(token, position, i % kHidden);
+    }
   }
 
   int steps = 0;
@@ -121,6 +139,7 @@ class FakeModel final : public StepRunner {
   int block_tokens_;
   std::vector<Slot> slots_;
   std::vector<std::int32_t> context_;
+  std::vector<std::pair<std::int32_t, std::int32_t>> last_rows_;  // token and position
   std::vector<float> logits_;
 };
 
@@ -134,6 +153,7 @@ struct Harness {
   static CoreConfig config(std::int64_t blocks, int block_tokens, SchedulerLimits limits, std::int64_t context) {
     CoreConfig c;
     c.vocab = kVocab;
+    c.hidden = kHidden;
     c.context = context;
     c.kv_blocks = blocks;
     c.block_tokens = block_tokens;

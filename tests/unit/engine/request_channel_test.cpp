@@ -150,9 +150,25 @@ TEST(Inbox, RefusesWhenTheLineIsFullAndAcceptsAgain) {
   EXPECT_EQ(mail.size(), 2u);
   EXPECT_EQ(inbox.pending_samples(), 0);
   EXPECT_ERROR(ErrorCode::overloaded, "already waiting", inbox.submit(channel_of(1)));  // taken, but still in line
-  inbox.leave_line(1);
+  inbox.leave_line(1, 0);
   inbox.submit(channel_of(1));
   EXPECT_ERROR(ErrorCode::overloaded, "already waiting", inbox.submit(channel_of(1)));
+}
+
+TEST(Inbox, BoundsTheTokensOfItsPrompts) {
+  const auto channel = [](int prompt) {
+    Request request = request_of(1);
+    request.prompt.assign(static_cast<std::size_t>(prompt), 1);
+    return std::make_shared<RequestChannel>(std::move(request), 0);
+  };
+  Inbox inbox(100, 10);
+  inbox.submit(channel(40));  // alone it may wait, whatever its length
+  EXPECT_ERROR(ErrorCode::overloaded, "1 requests with 40 prompt tokens", inbox.submit(channel(1)));
+  inbox.leave_line(1, 40);
+  inbox.submit(channel(6));
+  inbox.submit(channel(4));
+  EXPECT_EQ(inbox.waiting_tokens(), 10);
+  EXPECT_ERROR(ErrorCode::overloaded, "max_queued_tokens", inbox.submit(channel(1)));
 }
 
 TEST(Inbox, RefusesOnceClosed) {

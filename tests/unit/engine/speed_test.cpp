@@ -25,7 +25,8 @@ std::unique_ptr<ThreadedEngine> slow_engine() {
   model->before_step = [] { std::this_thread::sleep_for(kStep); };
   MemoryPlan plan;
   plan.context = 64;
-  return std::make_unique<ThreadedEngine>(testing::Harness::config(64, 4, limits, 64), std::move(model), plan, 100);
+  return std::make_unique<ThreadedEngine>(testing::Harness::config(64, 4, limits, 64), std::move(model), plan,
+                                          EngineOptions{});
 }
 
 SpeedOptions options(int prompt, int output, int sequences) {

@@ -42,6 +42,7 @@ class QuietModel final : public StepRunner {
   std::span<const float> step(const BatchView&, std::span<const std::int32_t> rows) override {
     return std::span(logits_).first(rows.size() * static_cast<std::size_t>(testing::kVocab));
   }
+  void read_states(std::int64_t, std::int64_t, std::span<float>) override {}
 
  private:
   std::vector<float> logits_;

@@ -5,6 +5,7 @@
 #include <gtest/gtest.h>
 
 #include <atomic>
+#include <future>
 #include <set>
 #include <thread>
 
@@ -27,6 +28,8 @@ struct Options {
   std::int64_t blocks = 40;
   int max_queued = 1000;
   std::chrono::microseconds step_time{0};
+  double stall_seconds = 0;
+  std::function<void(const std::string&)> on_stall = nullptr;
 };
 
 std::unique_ptr<ThreadedEngine> make(const Options& options = {}) {
@@ -34,12 +37,17 @@ std::unique_ptr<ThreadedEngine> make(const Options& options = {}) {
   limits.max_sequences = 6;
   limits.max_step_tokens = 16;
   limits.max_logit_rows = 10;
+  limits.prefix_cache = true;
   auto model = std::make_unique<FakeModel>(options.blocks, 4, limits);
   if (options.step_time.count() > 0) model->before_step = [t = options.step_time] { std::this_thread::sleep_for(t); };
   MemoryPlan plan;
   plan.context = kContext;
+  EngineOptions engine;
+  engine.max_queued = options.max_queued;
+  engine.stall_seconds = options.stall_seconds;
+  engine.on_stall = options.on_stall;
   return std::make_unique<ThreadedEngine>(Harness::config(options.blocks, 4, limits, kContext), std::move(model), plan,
-                                          options.max_queued);
+                                          engine);
 }
 
 std::vector<Answer> read_all(TokenStream& stream, int n) {
@@ -55,6 +63,41 @@ std::vector<Answer> read_all(TokenStream& stream, int n) {
     answer.error = event->error;
   }
   return answers;
+}
+
+TEST(ThreadedEngine, ALongStepIsReportedOnceAndShown) {
+  std::promise<std::string> said;
+  Options options;
+  options.step_time = 100ms;
+  options.stall_seconds = 0.02;
+  std::atomic<int> calls{0};
+  options.on_stall = [&](const std::string& message) {
+    if (calls++ == 0) said.set_value(message);
+  };
+  const auto engine = make(options);
+  const auto stream = engine->submit(make_request(5, 1, 3));
+  EXPECT_NE(said.get_future().get().find("5 tokens of 1 sequences"), std::string::npos);
+  read_all(*stream, 1);
+  EXPECT_GE(engine->stats().stalls, 1);
+}
+
+TEST(ThreadedEngine, TellsHowFarARequestHasCome) {
+  const auto engine = make();
+  const auto before = RequestProgress::Clock::now();
+  const Request request = make_request(30, 3, 5);
+  const auto stream = engine->submit(request);
+  read_all(*stream, 1);
+  const RequestProgress progress = stream->progress();
+  EXPECT_GE(progress.queued, before);
+  ASSERT_TRUE(progress.scheduled && progress.first_token);
+  EXPECT_GE(*progress.scheduled, progress.queued);
+  EXPECT_GE(*progress.first_token, *progress.scheduled);
+  EXPECT_EQ(progress.cached_tokens, 0);
+  const auto again = engine->submit(request);
+  read_all(*again, 1);
+  EXPECT_EQ(again->progress().cached_tokens, 28);  // seven blocks of four, never the one with the last token
+  EXPECT_EQ(engine->stats().prefix_hits, 28);
+  EXPECT_EQ(engine->stats().prefix_queries, 60);
 }
 
 Request endless(std::uint64_t seed) {
