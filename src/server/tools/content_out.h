@@ -1,5 +1,5 @@
-// ContentOut: the text beside calls. White space before a call, between calls and after the last belongs to the markup
-// and is left out; anywhere else it is kept.
+// ContentOut: the text beside calls. White space before a call, between calls and at the end after one belongs to the
+// markup and is left out; anywhere else it is kept.
 #pragma once
 
 #include <string>
@@ -18,8 +18,7 @@ class ContentOut {
       space_ += text;
       return;
     }
-    if (!after_call_) sink.content(std::exchange(space_, {}));
-    space_.clear();
+    sink.content(std::exchange(space_, {}));
     after_call_ = false;
     sink.content(text.substr(0, end + 1));
     space_ = text.substr(end + 1);
