@@ -82,8 +82,10 @@ void prepare_tools(const LoadedModel& model, const ServeOptions& options, const 
   if (input.tools.is_null() || input.tool_choice.kind == ToolChoice::Kind::none) return;
   chat.tool_list = tool_list(input.tools);
   if (forces_calls(input.tool_choice)) return force_calls(input, chat);
-  // A constrained reply is that text and no call.
-  if (!chat.settings.constraint) choose_tool_style(model, options, chat);
+  // A reply that must be JSON, or one of some texts, is no call; other grammars may spell one.
+  using Kind = OutputConstraint::Kind;
+  const Kind kind = chat.settings.constraint.kind;
+  if (kind == Kind::none || kind == Kind::regex || kind == Kind::grammar) choose_tool_style(model, options, chat);
 }
 
 // A constraint is for the answer: reasoning that the prompt has opened comes first, if its end is one token.
