@@ -3,6 +3,7 @@
 import concurrent.futures
 import json
 import time
+import typing
 
 import pytest
 from serving import serving
@@ -233,7 +234,7 @@ def test_langchain(server, model):
     assert "".join(chunk.content for chunk in llm.stream("What is 2 + 3?")) == reply.content
 
     @tool
-    def add(first: int, second: int) -> int:
+    def add(first: typing.Literal[1, 2], second: typing.Literal[3, 4]) -> int:
         """Adds two numbers."""
         return first + second
 
