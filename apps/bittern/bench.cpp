@@ -18,6 +18,7 @@ constexpr Verb kBenchmarks[] = {
     {"latency", "prefill and decode of a model over context lengths and batch sizes", declare_bench_latency},
     {"throughput", "many requests at once, batched as the engine likes: tokens per second", declare_bench_throughput},
     {"start", "from the start of a process to the first token, and memory beside the plan", declare_bench_start},
+    {"serve", "any OpenAI-compatible server under load: latencies, throughput, goodput", declare_bench_serve},
 };
 
 using Bodies = std::vector<std::pair<CLI::App*, std::function<int()>>>;

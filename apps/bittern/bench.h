@@ -12,5 +12,6 @@ std::function<int()> declare_bench_limits(CLI::App& command);
 std::function<int()> declare_bench_ops(CLI::App& command);
 std::function<int()> declare_bench_start(CLI::App& command);
 std::function<int()> declare_bench_throughput(CLI::App& command);
+std::function<int()> declare_bench_serve(CLI::App& command);
 
 }  // namespace bittern::cli

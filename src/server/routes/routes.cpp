@@ -22,6 +22,7 @@ Routes all_routes(Service& service) {
   add_models_routes(routes, service);
   add_generate_routes(routes, service);
   add_tokenize_routes(routes, service);
+  add_ui_routes(routes, service);
   return with_waiting(std::move(routes), service.models);
 }
 

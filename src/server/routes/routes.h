@@ -11,6 +11,7 @@ void add_completions_routes(Routes& routes, Service& service);  // POST /v1/comp
 void add_models_routes(Routes& routes, Service& service);
 void add_generate_routes(Routes& routes, Service& service);
 void add_tokenize_routes(Routes& routes, Service& service);
+void add_ui_routes(Routes& routes, Service& service);  // GET /, unless options say no
 
 /// Every route of `bittern serve`. `service` must outlive them.
 Routes all_routes(Service& service);
