@@ -22,6 +22,7 @@
 #include <boost/beast/http.hpp>
 #include <boost/beast/ssl.hpp>
 #include <chrono>
+#include <limits>
 #include <memory>
 
 #include "base/strings.h"
@@ -210,7 +211,7 @@ class Link {
 
   net::awaitable<void> write(const http::request<http::string_body>& request, boost::system::error_code& ec) {
     parser_.emplace();
-    parser_->body_limit(boost::none);
+    parser_->body_limit(std::numeric_limits<std::uint64_t>::max());  // boost::none refuses all in 1.74
     lowest(*stream_).expires_after(limit());
     co_await http::async_write(*stream_, request, net::redirect_error(net::use_awaitable, ec));
   }
