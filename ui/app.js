@@ -206,7 +206,8 @@ function take(event, message) {
 function speed(start, first, last, events, usage) {
   if (!first) return "";
   const tokens = usage?.completion_tokens ?? events;
-  const rate = last > first && tokens > 1 ? ` · ${((tokens - 1) / ((last - first) / 1000)).toFixed(1)} tok/s` : "";
+  // Over a shorter time than this a rate would be noise.
+  const rate = last - first > 50 && tokens > 1 ? ` · ${((tokens - 1) / ((last - first) / 1000)).toFixed(1)} tok/s` : "";
   return `${tokens} tokens${rate} · first after ${((first - start) / 1000).toFixed(2)} s`;
 }
 

@@ -4,6 +4,7 @@ import json
 import pathlib
 import re
 import shutil
+import socket
 import subprocess
 import time
 import urllib.parse
@@ -83,7 +84,10 @@ class Prometheus:
 
 @needs_prometheus
 def test_prometheus_scrapes_a_running_server(server, tmp_path):
-    prometheus = Prometheus(tmp_path, f"{server.host}:{server.port}", port=server.port + 1)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    prometheus = Prometheus(tmp_path, f"{server.host}:{server.port}", port)
     try:
         prometheus.wait_for('up{job="bittern"} == 1')
         prometheus.wait_for("count_over_time(bittern:build_info[1m]) >= 3")  # rates need two points
