@@ -129,7 +129,8 @@ class OpsRun {
     const std::string& compute = options_.device.compute;
     const bool bytes = format.int8_activations && compute != "f32" && compute != "bf16";
     if (bytes && limits_.arithmetic.int8 > 0) return limits_.arithmetic.int8;
-    if (compute == "int8" && format.bits != 4) return limits_.arithmetic.f32;
+    const bool integers = format.kind == FormatKind::grouped && format.codes == Codes::integer;
+    if (compute == "int8" && !integers) return limits_.arithmetic.f32;
     return compute_limit(options_.device, limits_).second;
   }
 

@@ -206,7 +206,7 @@ struct BackendOptions {
   std::string kernel_pin;      // "gemm=NAME", as BITTERN_KERNEL
   std::string compute;         // "" or "auto": activations keep 32 bits, but are rounded to 8 for weights whose format
                                // says so; "f32": always kept. cpu only: "bf16": rounded to bf16 for many rows (with
-                               // avx512bf16); "int8": to 8 bits per group for 4-bit weights (with avx512vnni)
+                               // avx512bf16); "int8": to 8 bits per group for integer codes (with avx512vnni)
 };
 
 /// The format `--kv-cache` names: f32, f16, bf16, int8, int4, int8-static, or auto: bf16, and f32 on ref, which is the

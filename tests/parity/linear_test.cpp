@@ -64,11 +64,11 @@ bool is_w8(const Weight& weight) {
   return f.group_size % 4 == 0 || weight.groups() == 1;
 }
 
-// The bf16 dot product kernel takes bf16 and 4-bit weights; the int8 kernels 4- and 8-bit weights with zeros. They run
+// The bf16 dot product kernel takes bf16 and 4-bit weights; the int8 kernel 4- and 8-bit weights with zeros. They run
 // only when asked for.
 Rounding rounding_of(const std::string& kernel, const Weight& weight) {
-  const bool int8 = kernel.starts_with("int8dot") || kernel.starts_with("int8panel");
-  if (int8 && (is_w4(weight) || is_w8(weight)) && weight.offsets.rank == 0) return Rounding::int8;
+  if (kernel.starts_with("int8dot") && (is_w4(weight) || is_w8(weight)) && weight.offsets.rank == 0)
+    return Rounding::int8;
   const bool takes = is_w4(weight) || weight.format == Format::dense(DType::bf16);
   return kernel.starts_with("bf16dot") && takes ? Rounding::bf16 : Rounding::none;
 }

@@ -20,7 +20,6 @@ static_assert(kSmallestRounded == kSmallestRoundedActivation);
 constexpr Index kAnyRows = std::numeric_limits<Index>::max();
 constexpr Index kNeverChosen = kAnyRows;
 constexpr Index kBf16DotMinRows = 16;
-constexpr Index kInt8DotMaxRows = 16;
 constexpr Index kFewInputs = 16384;  // up to here rounding x costs less than waking another thread
 constexpr Index kDirectMaxRows = 8;  // from here on a panel, decoded once, is faster (docs/performance.md)
 
@@ -84,10 +83,8 @@ void LinearRunner::add_optional_kernels(IsaLevel isa, const std::string& compute
                     {"bf16dot_avx512bf16", bf16_or_w4, false, false, from, kAnyRows, &LinearRunner::run_bf16dot});
   }
   if (int8) {
-    const Kernel few = {"int8dot_avx512vnni", int8_codes, true, true, 1, kInt8DotMaxRows, &LinearRunner::run_int8dot};
-    const Kernel many = {"int8panel_avx512vnni",      int8_codes, true, true, kDirectMaxRows + 1, kAnyRows,
-                         &LinearRunner::run_int8panel};
-    kernels_.insert(kernels_.begin(), {few, many});
+    kernels_.insert(kernels_.begin(),
+                    {"int8dot_avx512vnni", int8_codes, true, true, 1, kAnyRows, &LinearRunner::run_int8dot});
   }
 #endif
 }
@@ -284,8 +281,8 @@ void LinearRunner::run_panel(const LinearCall& call) {
 }
 
 // Splits a panel kernel's outputs, and rows where they are many, among threads.
-void LinearRunner::share_panels(LinearArgs& args, LinearFn kernel, Index unit, Index scratch_floats) {
-  float* scratch = panels_.get<float>(static_cast<std::size_t>(pool_.size() * scratch_floats));
+void LinearRunner::share_panels(LinearArgs& args, LinearFn kernel, Index unit) {
+  float* scratch = panels_.get<float>(static_cast<std::size_t>(pool_.size() * kPanelScratch));
   const Index rows = args.row_end, columns = divide_up(args.tile_end, unit);
   const Index row_parts = divide_up(rows, kPanelMaxRows), rows_per_part = divide_up(rows, row_parts);
   pool_.parallel_for(static_cast<int>(columns * row_parts), [&](int task, int worker) {
@@ -294,7 +291,7 @@ void LinearRunner::share_panels(LinearArgs& args, LinearFn kernel, Index unit, I
     part.tile_end = std::min(args.tile_end, part.tile_begin + unit);
     part.row_begin = task / columns * rows_per_part;
     part.row_end = std::min(rows, part.row_begin + rows_per_part);
-    part.scratch = scratch + worker * scratch_floats;
+    part.scratch = scratch + worker * kPanelScratch;
     kernel(&part);
   });
 }
@@ -352,13 +349,6 @@ void LinearRunner::run_int8dot(const LinearCall& call) {
     part.tile_end = std::min(args.tile_end, part.tile_begin + table.tiles);
     kernel(&part);
   });
-}
-
-void LinearRunner::run_int8panel(const LinearCall& call) {
-  const Int8PanelTable& table = *linear_int8panel_table();
-  LinearArgs args = int8_arguments(call);
-  const LinearFn kernel = call.w->kind() == TileKind::w4 ? table.w4 : table.w8;
-  share_panels(args, kernel, table.tiles, table.scratch_bytes(args.group) / Index{sizeof(float)});
 }
 #endif
 

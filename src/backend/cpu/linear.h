@@ -56,11 +56,10 @@ class LinearRunner {
   void run_panel(const LinearCall& call);
   void run_bf16dot(const LinearCall& call);
   void run_int8dot(const LinearCall& call);
-  void run_int8panel(const LinearCall& call);
   LinearArgs int8_arguments(const LinearCall& call);
   void add_optional_kernels(IsaLevel isa, const std::string& compute);
   void pin_kernel(const std::string& pin);
-  void share_panels(LinearArgs& args, LinearFn kernel, Index unit, Index scratch_floats = kPanelScratch);
+  void share_panels(LinearArgs& args, LinearFn kernel, Index unit);
   void run_dequantize(const LinearCall& call);
 
   const KernelTable& table_;

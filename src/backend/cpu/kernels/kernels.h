@@ -62,7 +62,7 @@ struct LinearArgs {
   const float* x_scales;       // int8 kernels: (rows, groups); w8a8: (rows)
   const std::int32_t* x_sums;  // (rows, groups) sums of x_int8; int8 kernels: as their round_row writes them
   Index row_begin, row_end, tile_begin, tile_end;
-  float* scratch;  // kPanelScratch floats, or what the kernel asks for, 64-byte aligned; panel kernels only
+  float* scratch;  // kPanelScratch floats, 64-byte aligned; panel kernels only
 };
 using LinearFn = void (*)(const LinearArgs*);
 
@@ -177,7 +177,7 @@ struct Bf16DotTable {
   int tiles;  // the unit in which outputs are split
 };
 
-/// Kernels that only AVX512-VNNI has, for few rows; over x_int8, x_scales and x_sums.
+/// Kernels that only AVX512-VNNI has, over x_int8, x_scales and x_sums.
 struct Int8DotTable {
   LinearFn w4, w8;
   /// x to codes, symmetric per group, to nearest even: codes up to a whole step of w4 (`nibbles`) or w8 tiles; scales
@@ -187,12 +187,6 @@ struct Int8DotTable {
   int tiles;  // the unit in which outputs are split
 };
 
-/// The same for many rows: the same bits.
-struct Int8PanelTable {
-  LinearFn w4, w8;
-  Index (*scratch_bytes)(Index group);  // that LinearArgs::scratch must have, in place of kPanelScratch floats
-  int tiles;
-};
 /// Inputs of a group whose sum of products these can open: 128 * 32767 over 127.
 constexpr Index kInt8MaxGroup = 32768;
 
@@ -214,7 +208,6 @@ const KernelTable* kernel_table_avx2();
 const KernelTable* kernel_table_avx512();
 const Bf16DotTable* linear_bf16dot_table();
 const Int8DotTable* linear_int8dot_table();
-const Int8PanelTable* linear_int8panel_table();
 const DotLimit* bf16_dot_limit();  // AVX512-BF16
 const DotLimit* int8_dot_limit();  // AVX512-VNNI
 const W8A8Table* w8a8_table_generic();

@@ -1,13 +1,72 @@
-// Linear of few rows over 4- and 8-bit weights with AVX512-VNNI: x is rounded to 8 bits per group and vpdpbusd
-// multiplies four inputs at a time, a fifth of the instructions of the f32 kernels. Weights are decoded in registers,
-// once for up to eight rows. Activations are rounded, so this runs only when asked for (BackendOptions::compute).
-#include "backend/cpu/kernels/int8_codes.h"
+// Linear over 4- and 8-bit weights with AVX512-VNNI: x is rounded to 8 bits per group and vpdpbusd multiplies four
+// inputs at a time, a fifth of the instructions of the f32 kernels. Weights are decoded in registers, once for up to
+// eight rows; for many rows that again costs less than a panel of decoded bytes (docs/performance.md). Sums of a group
+// are exact, so a row's bits do not depend on the batch; but activations are rounded, so this runs only when asked for.
 #include "backend/cpu/kernels/isa.h"
+#include "backend/cpu/kernels/linear_tiles.h"
 
 namespace bittern::cpu {
 namespace {
 
 constexpr int kMaxRows = 8, kMaxTiles = 4;
+
+/// A step of nibbles: its even inputs, then its odd ones, as bytes 0..15; they are stored as q - 8 in two's complement.
+struct NibbleCodes {
+  static constexpr int kInputs = 8, kVectors = 2;
+  template <int v>
+  BITTERN_INLINE I bytes(I raw) {
+    constexpr int kXorThenAnd = 0x28;  // (a ^ b) & c
+    return _mm512_ternarylogic_epi32(v == 0 ? raw : _mm512_srli_epi32(raw, 4), _mm512_set1_epi8(8),
+                                     _mm512_set1_epi8(15), kXorThenAnd);
+  }
+};
+
+/// A step of bytes, stored less half their range.
+struct ByteCodes {
+  static constexpr int kInputs = 4, kVectors = 1;
+};
+BITTERN_INLINE I unsigned_bytes(I raw, I center) { return _mm512_add_epi8(raw, center); }
+
+template <class Codes, int v>
+BITTERN_INLINE I code_bytes(I raw, I center) {
+  if constexpr (Codes::kVectors == 2) {
+    return NibbleCodes::bytes<v>(raw);
+  } else {
+    return unsigned_bytes(raw, center);
+  }
+}
+
+/// What code_bytes adds to bytes to undo their centering.
+BITTERN_INLINE I center_bytes(const LinearArgs& a) {
+  return _mm512_set1_epi8(static_cast<char>(static_cast<int>(a.center)));
+}
+
+BITTERN_INLINE I broadcast_four(const std::int8_t* p) {
+  int four;
+  __builtin_memcpy(&four, p, 4);
+  return _mm512_set1_epi32(four);
+}
+
+/// sum += the four products of the bytes of each dword. Written out because GCC 12 copies sums of the intrinsic between
+/// registers and the stack in every turn of a loop, which halved the speed.
+BITTERN_INLINE void dot_four(I& sum, I codes, I x) { asm("vpdpbusd %2, %1, %0" : "+v"(sum) : "v"(codes), "v"(x)); }
+
+/// The zeros of sixteen outputs in pairs (zero, 128 zero): with split_sum's pair one instruction gives -zero * sum of
+/// x.
+BITTERN_INLINE I zero_pairs(const LinearArgs& a, const std::uint8_t* header) {
+  const I zeros = load_u8_int(header_zeros(a, header));
+  return _mm512_or_si512(zeros, _mm512_slli_epi32(zeros, 16 + 7));
+}
+BITTERN_INLINE std::int32_t split_sum(std::int32_t sum) {
+  const std::int32_t less = -sum;
+  return (less & 127) | (less >> 7) * 65536;
+}
+BITTERN_INLINE I open_sum(I pairs, std::int32_t split) {
+  return _mm512_dpwssd_epi32(_mm512_setzero_si512(), pairs, _mm512_set1_epi32(split));
+}
+BITTERN_INLINE V close_sum(V total, V scale, float x_scale, I sum) {
+  return fma(mul(scale, set1(x_scale)), to_float(sum), total);
+}
 
 /// Adds vector v of a step: NT tiles times MR rows. Chains of additions are kept apart per vector where they are few.
 template <class Codes, int v, int MR, int NT, int kChains>
@@ -24,12 +83,21 @@ BITTERN_INLINE void multiply_vector(I (&sum)[kChains][MR][NT], const I (&raw)[NT
   }
 }
 
+/// Of many rows `out` is larger than the caches, and stores that wait for it would hold up those of spilled sums.
+template <int MR, int NT>
+BITTERN_INLINE void prefetch_outputs(const LinearArgs& a, Index row, Index tile) {
+  for (int m = 0; m < MR; ++m) {
+    for (int t = 0; t < NT; ++t) prefetch(a.out + (row + m) * a.out_stride + (tile + t) * kTileOutputs);
+  }
+}
+
 template <class Codes, int MR, int NT>
 void dot_block(const LinearArgs& a, Index row, Index tile) {
   constexpr int kChains = MR * NT <= 8 ? Codes::kVectors : 1;
   const Index stride = a.x_int8_stride, header = header_bytes(a);
   const I center = center_bytes(a);
   const std::uint8_t* w = a.tiles + tile * a.tile_bytes;
+  prefetch_outputs<MR, NT>(a, row, tile);
   V total[MR][NT];
 #pragma GCC unroll 8
   for (int m = 0; m < MR; ++m) {
@@ -96,8 +164,10 @@ void dot_rows(const LinearArgs& a, Index row, Index rows) {
 
 template <class Codes>
 void dot(const LinearArgs* a) {
-  for (Index row = a->row_begin; row < a->row_end; row += kMaxRows) {
-    dot_rows<Codes, kMaxRows>(*a, row, smaller(kMaxRows, a->row_end - row));
+  const Index rows = a->row_end - a->row_begin, blocks = (rows + kMaxRows - 1) / kMaxRows;
+  for (Index b = 0; b < blocks; ++b) {  // blocks differ by one row at most
+    const Index begin = rows * b / blocks, end = rows * (b + 1) / blocks;
+    dot_rows<Codes, kMaxRows>(*a, a->row_begin + begin, end - begin);
   }
 }
 
