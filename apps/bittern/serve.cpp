@@ -40,6 +40,12 @@ class Signals {
     const int taken = sigtimedwait(&wanted_, nullptr, &limit);
     return taken > 0 ? taken : 0;
   }
+  /// From here on they end the program at once: tearing down may have to wait for a model that loads.
+  void release() const {
+    for (const int number : {SIGINT, SIGTERM}) signal(number, SIG_DFL);
+    signal(SIGHUP, SIG_IGN);
+    pthread_sigmask(SIG_UNBLOCK, &wanted_, nullptr);
+  }
 
  private:
   sigset_t wanted_;
@@ -200,6 +206,7 @@ class Serve {
       if (again == SIGTERM || again == SIGINT) break;
       http_.wait_until_idle(std::chrono::milliseconds(100));
     }
+    signals_.release();
     http_.stop();
     return failed_ ? exit_status(ErrorCode::invalid_checkpoint) : 0;
   }

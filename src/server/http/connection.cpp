@@ -34,7 +34,8 @@ using Parser = http::request_parser<http::string_body>;
 using TlsStream = asio::ssl::stream<asio::ip::tcp::socket>;
 
 constexpr std::size_t kReadAhead = 64 << 10;  // of a client that sends on while it waits for a reply
-constexpr milliseconds kLinger{2000};         // for a client to read a refusal before the connection is cut
+constexpr std::size_t kWritePiece = 256 << 10;
+constexpr milliseconds kLinger{2000};  // for a client to read a refusal before the connection is cut
 
 auto into(error_code& ec) { return asio::redirect_error(asio::use_awaitable, ec); }
 
@@ -104,6 +105,7 @@ class StreamConnection final : public Connection, public std::enable_shared_from
       co_await close();
     } catch (const std::exception& error) {
       log_error("connection of {}: {}", client_, error.what());
+      abort();  // a stream that broke must not look as if it had ended, and the watch must not hold the connection
     }
     disarm();
   }
@@ -192,6 +194,7 @@ class StreamConnection final : public Connection, public std::enable_shared_from
   Task<HttpReply> answer(Parser& parser) {
     const RouteMatch match = shared_.router.match(request_.method, request_.path);
     record_.route = match.route ? match.route->path : std::string();
+    errors_ = match.route ? match.route->errors : ErrorShape::openai;
     std::optional<HttpReply> refusal = refuse(match);
     if (refusal) {
       keep_alive_ = keep_alive_ && parser.is_done();
@@ -209,7 +212,7 @@ class StreamConnection final : public Connection, public std::enable_shared_from
   }
 
   std::optional<HttpReply> refuse(const RouteMatch& match) const {
-    const ErrorShape shape = match.route ? match.route->errors : ErrorShape::openai;
+    const ErrorShape shape = errors_;
     if (auto reply = shared_.gate.preflight(request_, match.allowed)) return reply;
     if ((!match.route || match.route->needs_key) && !shared_.gate.has_key(request_)) {
       return error_reply(shape, 401, "this server asks for an API key: send 'Authorization: Bearer KEY'", {},
@@ -300,13 +303,22 @@ class StreamConnection final : public Connection, public std::enable_shared_from
     const std::unique_ptr<LaterReply> later = std::move(reply.later);
     later->start(set_.hub->wake_for(bell_));
     while (!gone()) {
-      if (auto ready = later->poll()) {
+      if (auto ready = poll_later(*later)) {
         reply = std::move(*ready);
         co_return true;
       }
       co_await wait_for_wake(milliseconds(60'000));
     }
     co_return false;
+  }
+
+  /// What the handler of a reply that comes later throws is an error reply, as of one that comes at once.
+  std::optional<HttpReply> poll_later(LaterReply& later) const {
+    try {
+      return later.poll();
+    } catch (const std::exception& error) {
+      return error_reply(errors_, error, request_.id);
+    }
   }
 
   Task<bool> write_whole(const HttpReply& reply) {
@@ -348,12 +360,15 @@ class StreamConnection final : public Connection, public std::enable_shared_from
     return response_head(reply, length, version_, keep_alive_ && !shared_.draining, more);
   }
 
+  /// The time limit is that of a piece, so that a slow client who reads all the time gets a long reply.
   Task<bool> write(const std::string& bytes) {
-    if (bytes.empty()) co_return true;
     error_code ec;
-    arm(shared_.options.write_timeout);
-    co_await asio::async_write(stream_, asio::buffer(bytes), into(ec));
-    disarm();
+    for (std::size_t at = 0; at < bytes.size() && !ec; at += kWritePiece) {
+      arm(shared_.options.write_timeout);
+      co_await asio::async_write(stream_, asio::buffer(bytes.data() + at, std::min(kWritePiece, bytes.size() - at)),
+                                 into(ec));
+      disarm();
+    }
     co_return !ec;
   }
 
@@ -427,7 +442,8 @@ class StreamConnection final : public Connection, public std::enable_shared_from
   void wait_limit(milliseconds limit) {
     limit_.expires_after(limit);
     limit_.async_wait([self = this->shared_from_this(), this](error_code ec) {
-      if (ec || !armed_) return;
+      const bool armed_anew = limit_.expiry() > Clock::now();  // since this handler was queued
+      if (ec || !armed_ || armed_anew) return;
       timed_out_ = true;
       socket().cancel(ec);
       wait_limit(milliseconds(100));
@@ -462,6 +478,7 @@ class StreamConnection final : public Connection, public std::enable_shared_from
 
   HttpRequest request_;
   ExchangeRecord record_;
+  ErrorShape errors_ = ErrorShape::openai;  // of the route
   Clock::time_point begin_;
   unsigned version_ = 11;
   bool keep_alive_ = false;

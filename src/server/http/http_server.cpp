@@ -31,9 +31,9 @@ using std::chrono::milliseconds;
 constexpr milliseconds kAcceptPause{50};  // after a failed accept: time for a file descriptor to come free
 
 struct IoThread {
+  ConnectionSet set;  // before the context, whose end destroys the connections that are left
   asio::io_context context{1};
   asio::executor_work_guard<asio::io_context::executor_type> work = asio::make_work_guard(context);
-  ConnectionSet set;
   std::thread thread;
 };
 
@@ -82,6 +82,7 @@ struct HttpServer::Impl {
       acceptor->set_option(tcp::acceptor::reuse_address(true));
       acceptor->bind(endpoint);
       acceptor->listen(4096);
+      listening = acceptor->local_endpoint();
     } catch (const boost::system::system_error& error) {
       throw Error(ErrorCode::io,
                   fmt::format("cannot listen on {}:{}: {}", endpoint.address().to_string(), endpoint.port(),
@@ -170,6 +171,7 @@ struct HttpServer::Impl {
   std::mutex tls_mutex;
   std::shared_ptr<asio::ssl::context> tls;  // null: plain HTTP
   std::unique_ptr<tcp::acceptor> acceptor;
+  tcp::endpoint listening;  // kept, since a drained server has closed the acceptor
   std::unique_ptr<asio::steady_timer> pause;
   std::size_t next = 0;
   bool started = false;
@@ -180,11 +182,11 @@ HttpServer::HttpServer(const ServeOptions& options, std::vector<Route> routes, H
 HttpServer::~HttpServer() = default;
 
 void HttpServer::start() { impl_->start(); }
-std::uint16_t HttpServer::port() const { return impl_->acceptor->local_endpoint().port(); }
+std::uint16_t HttpServer::port() const { return impl_->listening.port(); }
 std::string HttpServer::url() const {
-  const tcp::endpoint at = impl_->acceptor->local_endpoint();
+  const tcp::endpoint& at = impl_->listening;
   const std::string host = at.address().is_v6() ? "[" + at.address().to_string() + "]" : at.address().to_string();
-  return fmt::format("{}://{}:{}", impl_->tls ? "https" : "http", host, at.port());
+  return fmt::format("{}://{}:{}", impl_->shared.options.tls_certificate.empty() ? "http" : "https", host, at.port());
 }
 int HttpServer::connections() const { return impl_->shared.connections; }
 void HttpServer::drain() { impl_->drain(); }
