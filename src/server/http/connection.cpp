@@ -105,7 +105,7 @@ class StreamConnection final : public Connection, public std::enable_shared_from
       co_await close();
     } catch (const std::exception& error) {
       log_error("connection of {}: {}", client_, error.what());
-      abort();  // a stream that broke must not look as if it had ended, and the watch must not hold the connection
+      abort();  // else its watch would hold the connection
     }
     disarm();
   }
@@ -339,7 +339,7 @@ class StreamConnection final : public Connection, public std::enable_shared_from
     bool done = false;
     while (!done) {
       std::string part;
-      done = source->poll(part);
+      done = poll_source(*source, part);
       if (gone()) co_return false;
       if (part.empty() && !done) {
         const bool woken = co_await wait_for_wake(shared_.options.ping_interval);
@@ -352,6 +352,17 @@ class StreamConnection final : public Connection, public std::enable_shared_from
       if (!co_await write(part)) co_return false;
     }
     co_return true;
+  }
+
+  /// A stream that breaks must not look as if it had ended: the connection is cut.
+  bool poll_source(BodySource& source, std::string& part) {
+    try {
+      return source.poll(part);
+    } catch (const std::exception& error) {
+      log_error("request {}: its stream broke: {}", request_.id, error.what());
+      abort();
+      return false;
+    }
   }
 
   std::string head_of(const HttpReply& reply, ReplyLength length) const {
