@@ -332,7 +332,8 @@ TEST_F(OpenAi, BestOfShowsTheLikeliest) {
     return sum / static_cast<double>(choice["logprobs"]["token_logprobs"].size());
   };
   double best = -1e9;
-  for (const OrderedJson& choice : post(kCompletions, body)["choices"]) best = std::max(best, mean(choice));
+  const OrderedJson all = post(kCompletions, body);
+  for (const OrderedJson& choice : all["choices"]) best = std::max(best, mean(choice));
   body["best_of"] = 6;
   body["n"] = 1;
   const OrderedJson reply = post(kCompletions, body);
