@@ -136,7 +136,8 @@ TEST_F(OpenAi, SchemasHold) {
     "schema": {"type": "object", "properties": {"sum": {"type": "integer", "minimum": 0, "maximum": 99},
                "sure": {"type": "boolean"}}, "required": ["sum", "sure"], "additionalProperties": false}}})");
   body["n"] = 2;
-  for (const OrderedJson& choice : post(kChat, body)["choices"]) {
+  const OrderedJson reply = post(kChat, body);
+  for (const OrderedJson& choice : reply["choices"]) {
     const OrderedJson value = OrderedJson::parse(choice["message"]["content"].get<std::string>());
     EXPECT_TRUE(value["sum"].is_number_integer() && value["sure"].is_boolean()) << value;
     EXPECT_EQ(choice["finish_reason"], "stop");
