@@ -85,9 +85,6 @@ void add_limit_options(CLI::App& command, ServeArguments& a) {
   add_option(command, "--max-connections", a.serve.max_connections, "connections open at once")
       ->check(positive)
       ->group(group);
-  add_option(command, "--max-queued", a.run.engine.max_queued, "requests that wait; beyond them the answer is 429")
-      ->check(positive)
-      ->group(group);
   add_option(command, "--io-threads", a.serve.io_threads, "threads that hold connections")
       ->check(CLI::Range(1, 64))
       ->group(group);

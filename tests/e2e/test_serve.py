@@ -227,6 +227,7 @@ def test_a_full_queue_says_when_to_come_back():
         (b"", "JSON"),
         (b"[]", "object"),
     ],
+    ids=["utf-8", "deep", "cut-off", "empty", "list"],
 )
 def test_broken_json_is_named(server, body, word):
     status, reply = server.post(GENERATE, body)
@@ -234,7 +235,7 @@ def test_broken_json_is_named(server, body, word):
     assert reply["error"]["type"] == "invalid_request_error"
 
 
-@pytest.mark.parametrize("bytes_", [b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc", b"GET\r\n\r\n", b"\x00" * 100, b"G\xffT / HTTP/1.1\r\n\r\n"])
+@pytest.mark.parametrize("bytes_", [b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc", b"GET\r\n\r\n", b"\x00" * 100, b"G\xffT / HTTP/1.1\r\n\r\n"], ids=["tls", "short", "zeros", "method"])
 def test_what_is_no_http_is_told_so(server, bytes_):
     with server.connect() as connection:
         connection.sendall(bytes_)
