@@ -38,6 +38,11 @@ void move_references(OrderedJson& schema, const std::string& root) {
   }
 }
 
+/// A function takes no parameters that it does not declare, unless its schema says so.
+void close_parameters(OrderedJson& schema) {
+  if (schema.contains("properties") && !schema.contains("additionalProperties")) schema["additionalProperties"] = false;
+}
+
 OrderedJson call_schema(const OrderedJson& function, const std::string& root) {
   OrderedJson properties = {{"name", {{"const", function["name"]}}}, {"parameters", {{"$ref", root}}}};
   return {{"type", "object"},
@@ -76,6 +81,7 @@ OrderedJson forced_tools_schema(const OrderedJson& tools, const ToolChoice& choi
     if (choice.kind == ToolChoice::Kind::named && function["name"] != choice.name) continue;
     const std::string key = fmt::format("tool{}", i);
     OrderedJson parameters = function["parameters"];
+    close_parameters(parameters);
     move_references(parameters, "#/$defs/" + key);
     definitions[key] = std::move(parameters);
     calls.push_back(call_schema(function, "#/$defs/" + key));
