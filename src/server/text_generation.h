@@ -65,6 +65,8 @@ class TextGeneration {
   std::uint64_t seed() const { return stream_->seed(); }
   /// As TokenStream::prompt_logprobs.
   const std::vector<TokenEvent>& prompt_logprobs() const { return stream_->prompt_logprobs(); }
+  /// As TokenStream::progress.
+  RequestProgress progress() const { return stream_->progress(); }
   const GenerationStats& stats() const { return stats_; }
 
  private:

@@ -24,6 +24,7 @@ WEATHER = {
         },
     },
 }
+IMAGE = {"type": "image_url", "image_url": {"url": "x"}}
 NAMED = {"type": "function", "function": {"name": "get_weather"}}
 
 
@@ -44,7 +45,8 @@ def model(client):
 
 
 def chat(client, model, **more):
-    return client.chat.completions.create(**{"model": model, "messages": QUESTION, "temperature": 0, "max_tokens": 16} | more)
+    given = {"model": model, "messages": QUESTION, "temperature": 0, "max_tokens": 16}
+    return client.chat.completions.create(**given | more)
 
 
 def test_a_chat(client, model):
@@ -133,6 +135,21 @@ def test_a_conversation_with_tool_results(client, model):
     assert chat(client, model, messages=[*QUESTION, call, result], tools=[WEATHER]).choices[0].message
 
 
+def test_cached_prefixes_are_counted(client, model):
+    ask = {"messages": [{"role": "user", "content": "Tell me a story about a hunter. " * 20}], "max_tokens": 4}
+    first, second = (chat(client, model, extra_body={"cache_salt": "mine"}, **ask) for _ in range(2))
+    assert first.usage.prompt_tokens_details.cached_tokens == 0
+    assert 0 < second.usage.prompt_tokens_details.cached_tokens < second.usage.prompt_tokens
+    assert first.choices[0].message.content == second.choices[0].message.content
+    other = chat(client, model, extra_body={"cache_salt": "theirs"}, **ask)
+    assert other.usage.prompt_tokens_details.cached_tokens == 0
+
+
+def test_calls_are_counted_as_such(server, client, model):
+    chat(client, model, tools=[WEATHER], tool_choice=NAMED, max_tokens=100)
+    assert 'finished_reason="tool_calls"' in server.get("/metrics")[2].decode()
+
+
 def test_structured_output(client, model):
     pydantic = pytest.importorskip("pydantic")
 
@@ -158,7 +175,7 @@ def test_structured_output(client, model):
         ({"top_logprobs": 3}, "top_logprobs"),
         ({"stop": [""]}, "stop"),
         ({"messages": []}, "messages"),
-        ({"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "x"}}]}]}, "messages[0].content[0].type"),
+        ({"messages": [{"role": "user", "content": [IMAGE]}]}, "messages[0].content[0].type"),
         ({"extra_body": {"use_beam_search": True}}, "use_beam_search"),
         ({"extra_body": {"guided_json": {"type": "strange"}}}, "guided_json"),
         ({"extra_body": {"chat_template": "x"}}, "chat_template"),
@@ -240,7 +257,14 @@ def test_langchain(server, model):
 
     bound = llm.bind_tools([add], tool_choice="add")
     assert bound.invoke("Add 2 and 3.").tool_calls[0]["name"] == "add"
-    schema = {"title": "Sum", "description": "a sum", "type": "object", "properties": {"sum": {"type": "integer", "minimum": 0, "maximum": 9}}, "required": ["sum"], "additionalProperties": False}
+    schema = {
+        "title": "Sum",
+        "description": "a sum",
+        "type": "object",
+        "properties": {"sum": {"type": "integer", "minimum": 0, "maximum": 9}},
+        "required": ["sum"],
+        "additionalProperties": False,
+    }
     assert "sum" in llm.with_structured_output(schema, method="json_schema").invoke("What is 2 + 3?")
     assert "sum" in llm.with_structured_output(schema, method="function_calling").invoke("What is 2 + 3?")
     assert len(llm.batch(["Hello", "Bye"])) == 2

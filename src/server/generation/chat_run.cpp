@@ -149,7 +149,7 @@ ChatRun::ChatRun(Service& service, std::string_view model_name, const ChatInput&
   settings_ = chat.settings;
   tool_style_ = chat.tools;
   for (int i = 0; i < settings_.n; ++i) outputs_.push_back(make_output(chat));
-  Generation::Input request{{std::move(chat.prompt)}, input.param, std::string(model_name)};
+  Generation::Input request{{std::move(chat.prompt)}, input.param, std::string(model_name), true};
   generation_ = std::make_unique<Generation>(model_, service.metrics, std::move(request), settings_);
 }
 
@@ -166,6 +166,7 @@ std::optional<ChatEvent> ChatRun::poll() {
   out.delta.content += rest.content;
   out.delta.calls.insert(out.delta.calls.end(), rest.calls.begin(), rest.calls.end());
   out.finish = event->finish == FinishReason::stop && output.called() ? "tool_calls" : finish_name(event->finish);
+  generation_->named_end(out.choice, out.finish);
   return out;
 }
 

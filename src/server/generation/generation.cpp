@@ -62,7 +62,7 @@ std::string_view finish_name(FinishReason reason) {
 
 Generation::Generation(std::shared_ptr<LoadedModel> model, ServerMetrics& metrics, Input input,
                        const GenerationSettings& settings)
-    : model_(std::move(model)), prompts_(std::move(input.prompts)), n_(settings.n) {
+    : model_(std::move(model)), prompts_(std::move(input.prompts)), n_(settings.n), names_ends_(input.names_ends) {
   scores_only_ = settings.max_tokens == 0;
   const std::int64_t context = model_->engine().plan().context;
   for (auto& prompt : prompts_) fit_prompt(prompt, settings, context, input.prompt_param);
@@ -91,6 +91,8 @@ void Generation::submit(int prompt, const GenerationSettings& settings) {
   text.request.priority = settings.priority;
   text.request.mask = make_mask(*model_, settings);
   text.request.id = settings.request_id;
+  text.request.client = settings.client;
+  text.request.cache_salt = settings.cache_salt;
   text.stop = settings.stop;
   text.include_stop = settings.include_stop;
   text.skip_special = settings.skip_special;
@@ -132,7 +134,9 @@ void Generation::count(const TextEvent& event) {
   Choice& choice = choices_[static_cast<std::size_t>(event.sample)];
   if (!choice.begun) {
     choice.begun = true;
-    choice.timer->prompt(static_cast<std::int64_t>(prompt(event.sample / n_).size()), 0);
+    const auto& stream = streams_[static_cast<std::size_t>(event.sample / n_)];
+    const auto tokens = static_cast<std::int64_t>(prompt(event.sample / n_).size());
+    choice.timer->prompt(tokens, stream.text->progress().cached_tokens);
   }
   if (event.token.token >= 0) {
     ++choice.tokens;
@@ -140,7 +144,11 @@ void Generation::count(const TextEvent& event) {
   }
   if (event.finish == FinishReason::none) return;
   --open_;
-  choice.timer->finish(finish_name(event.finish));
+  if (!names_ends_) choice.timer->finish(finish_name(event.finish));
+}
+
+void Generation::named_end(int choice, std::string_view name) {
+  choices_[static_cast<std::size_t>(choice)].timer->finish(name);
 }
 
 const std::vector<TokenEvent>& Generation::prompt_logprobs(int prompt) const {
@@ -154,6 +162,7 @@ std::uint64_t Generation::seed(int choice) const {
 Usage Generation::usage() const {
   Usage usage;
   for (const auto& prompt : prompts_) usage.prompt_tokens += static_cast<std::int64_t>(prompt.size());
+  for (const Stream& stream : streams_) usage.cached_tokens += stream.text->progress().cached_tokens;
   for (const Choice& choice : choices_) usage.completion_tokens += choice.tokens;
   return usage;
 }

@@ -31,6 +31,7 @@ class Generation {
     std::vector<std::vector<std::int32_t>> prompts;
     std::string prompt_param;  // the field they came from, for errors: "messages"
     std::string model_name;    // for metrics
+    bool names_ends = false;   // whoever reads calls named_end() for every choice that has ended
   };
 
   /// Submits everything or, by an exception, nothing. ApiError: a prompt that is too long has the code
@@ -44,6 +45,8 @@ class Generation {
   /// finished(). A sample that failed ends with FinishReason::failed, and token.error says why.
   std::optional<TextEvent> poll();
   bool finished() const { return open_ == 0; }
+  /// What an end is called in metrics, where it is not finish_name(): see Input::names_ends.
+  void named_end(int choice, std::string_view name);
 
   int choices() const { return static_cast<int>(choices_.size()); }
   int samples_of_prompt() const { return n_; }
@@ -74,6 +77,7 @@ class Generation {
   std::shared_ptr<LoadedModel> model_;
   std::vector<std::vector<std::int32_t>> prompts_;
   int n_ = 1;
+  bool names_ends_ = false;
   bool scores_only_ = false;  // max_tokens 0: the one token that the engine insists on is not shown
   std::vector<Choice> choices_;
   std::vector<Stream> streams_;  // of each prompt

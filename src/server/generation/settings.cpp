@@ -100,7 +100,6 @@ void refuse_the_impossible(Fields& fields) {
   // Who asks, how it is billed and where caches may help: nothing here depends on it.
   fields.accept({"model", "user", "metadata", "store", "service_tier", "safety_identifier", "prompt_cache_key",
                  "prompt_cache_retention", "session_id"});
-  fields.refuse("cache_salt", "cached prefixes are found by their tokens alone");
 }
 
 }  // namespace
@@ -111,6 +110,7 @@ GenerationSettings read_generation_settings(Fields& fields) {
   settings.n = fields.in_range("n", 1, 1, kMostSamples);
   settings.priority = fields.get_or("priority", 0);
   settings.request_id = fields.get_or<std::string>("request_id", "");
+  settings.cache_salt = fields.get_or<std::string>("cache_salt", "");
   settings.stop = read_stop(fields);
   settings.include_stop = fields.get_or("include_stop_str_in_output", false);
   settings.skip_special = fields.get_or("skip_special_tokens", true);

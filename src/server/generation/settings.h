@@ -26,6 +26,8 @@ struct GenerationSettings {
   int n = 1;
   int priority = 0;
   std::string request_id;
+  std::string cache_salt;  // see Request
+  std::string client;      // likewise; whoever has the HTTP request sets it
   std::vector<std::string> stop;
   bool include_stop = false;
   bool skip_special = true;

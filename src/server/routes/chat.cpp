@@ -74,6 +74,7 @@ ChatRequest read_request(const OrderedJson& body, bool strict) {
 HttpReply chat(Service& service, const HttpRequest& http) {
   const OrderedJson body = parse_body(http.body);
   ChatRequest request = read_request(body, service.options.strict);
+  request.settings.client = http.client;
   auto run = std::make_unique<ChatRun>(service, request.model, request.input, request.settings);
   const bool stream = request.settings.stream.stream;
   ChatReplyOptions options;
@@ -96,6 +97,9 @@ HttpReply chat(Service& service, const HttpRequest& http) {
 }  // namespace
 
 void add_chat_routes(Routes& routes, Service& service) {
+  // An unknown name is an error of the command line, not of the first request.
+  find_tool_style(service.options.tool_parser, "");
+  find_reasoning_style(service.options.reasoning_parser, "");
   routes.push_back(
       {"POST", "/v1/chat/completions", [&service](const HttpRequest& request) { return chat(service, request); }});
 }

@@ -132,9 +132,10 @@ HttpReply complete(Service& service, const HttpRequest& http) {
       PromptReader(*model, add_special, options.settings.skip_special).read(fields.require<OrderedJson>("prompt"));
   report_unknown(fields, "/v1/completions", service.options.strict);
   options.prompt_texts = std::move(prompts.texts);
+  options.settings.client = http.client;
   options.head =
       make_head("cmpl-", "text_completion", options.settings, http, resolved_model_name(service, name), *model);
-  Generation::Input input{std::move(prompts.tokens), "prompt", name};
+  Generation::Input input{std::move(prompts.tokens), "prompt", name, false};
   auto generation = std::make_unique<Generation>(model, service.metrics, std::move(input), options.settings);
   if (options.settings.stream.stream) {
     auto writer = make_completion_stream(*generation, std::move(options));

@@ -47,7 +47,7 @@ TEST(Settings, EveryFieldArrives) {
   const GenerationSettings s = settings_of(OrderedJson::parse(R"({
     "temperature": 0.5, "top_p": 0.9, "top_k": 40, "min_p": 0.1, "repetition_penalty": 1.1, "presence_penalty": -1,
     "frequency_penalty": 2, "logit_bias": {"5": -100, "7": 1.5}, "seed": 42, "ignore_eos": true, "min_tokens": 3,
-    "stop_token_ids": [1, 2], "prompt_logprobs": 2, "n": 3, "priority": -4, "request_id": "abc", "stop": ["a", "b"],
+    "stop_token_ids": [1, 2], "prompt_logprobs": 2, "n": 3, "priority": -4, "request_id": "abc", "cache_salt": "s", "stop": ["a", "b"],
     "include_stop_str_in_output": true, "skip_special_tokens": false, "allowed_token_ids": [9],
     "bad_words": ["bad"], "truncate_prompt_tokens": 10, "return_token_ids": true,
     "return_tokens_as_token_ids": true, "stream": true,
@@ -68,6 +68,7 @@ TEST(Settings, EveryFieldArrives) {
   EXPECT_EQ(s.n, 3);
   EXPECT_EQ(s.priority, -4);
   EXPECT_EQ(s.request_id, "abc");
+  EXPECT_EQ(s.cache_salt, "s");
   EXPECT_EQ(s.stop, (std::vector<std::string>{"a", "b"}));
   EXPECT_TRUE(s.include_stop);
   EXPECT_FALSE(s.skip_special);
