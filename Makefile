@@ -7,7 +7,7 @@ PROGRAM = build/$(PRESET)/bittern
 # rustup installs here without touching the PATH of shells that are already open.
 export PATH := $(PATH):$(HOME)/.cargo/bin
 
-.PHONY: all setup build test test-references demo bench format tidy clean
+.PHONY: all setup build test test-references test-lm-eval demo bench format tidy clean
 all: build
 
 setup:
@@ -34,6 +34,13 @@ test-references: build
 	  -r tests/e2e/requirements-packages.txt
 	@BITTERN_PROGRAM=$(abspath $(PROGRAM)) $(REFERENCES)/bin/python -m pytest -q \
 	  tests/e2e/test_interop.py tests/e2e/test_formats.py tests/e2e/test_eval_reference.py tests/e2e/test_mixed_bits.py
+
+# lm-evaluation-harness as a client of the server (docs/evaluation.md).
+LM_EVAL = .venv-lm-eval
+test-lm-eval: build
+	@[ -x $(LM_EVAL)/bin/python ] || python3 -m venv $(LM_EVAL)
+	@$(LM_EVAL)/bin/python -m pip install --quiet --disable-pip-version-check -r tests/e2e/requirements-lm-eval.txt
+	@BITTERN_PROGRAM=$(abspath $(PROGRAM)) $(LM_EVAL)/bin/python -m pytest -q tests/e2e/test_lm_eval.py
 
 demo: build
 	@scripts/demo.sh $(PROGRAM)
