@@ -24,6 +24,8 @@ std::string part_text(const OrderedJson& part, const std::string& param) {
                  "send parts of type 'text'", "unsupported_content");
 }
 
+}  // namespace
+
 std::string content_text(const OrderedJson& content, const std::string& param) {
   if (content.is_string()) return content.get<std::string>();
   if (!content.is_array()) {
@@ -37,6 +39,8 @@ std::string content_text(const OrderedJson& content, const std::string& param) {
   }
   return text;
 }
+
+namespace {
 
 /// Templates print arguments as an object; a text that holds none is left as it is.
 OrderedJson arguments_value(const std::string& text) {
@@ -81,6 +85,8 @@ void add_reasoning(Fields& fields, OrderedJson& message) {
   }
 }
 
+}  // namespace
+
 OrderedJson normalize_message(const OrderedJson& value, const std::string& param) {
   Fields fields(value, param);
   std::string role = fields.require<std::string>("role");
@@ -101,6 +107,8 @@ OrderedJson normalize_message(const OrderedJson& value, const std::string& param
   fields.refuse("audio", "this model reads text alone");
   return message;
 }
+
+namespace {
 
 void check_name(const std::string& name, const std::string& param) {
   const bool good = !name.empty() && name.size() <= 128 && std::all_of(name.begin(), name.end(), [](unsigned char c) {

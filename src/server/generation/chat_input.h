@@ -32,7 +32,10 @@ struct ChatInput {
 
 /// Messages of the OpenAI API as templates expect them: parts joined to one text, arguments of calls as objects,
 /// deprecated roles renamed. ApiError names the part that is wrong or, as an image, not supported.
+OrderedJson normalize_message(const OrderedJson& message, const std::string& param);
 OrderedJson normalize_messages(const OrderedJson& messages, const std::string& param);
+/// The text of a content that is a text or a list of parts.
+std::string content_text(const OrderedJson& content, const std::string& param);
 /// "tools" and the deprecated "functions", checked; null when there are none.
 OrderedJson read_tools(Fields& fields);
 /// "tool_choice" and the deprecated "function_call". A name must be one of the tools.

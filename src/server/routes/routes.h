@@ -10,6 +10,8 @@ void add_chat_routes(Routes& routes, Service& service);         // POST /v1/chat
 void add_completions_routes(Routes& routes, Service& service);  // POST /v1/completions
 void add_models_routes(Routes& routes, Service& service);
 void add_generate_routes(Routes& routes, Service& service);
+void add_messages_routes(Routes& routes, Service& service);
+void add_responses_routes(Routes& routes, Service& service);
 void add_tokenize_routes(Routes& routes, Service& service);
 void add_ui_routes(Routes& routes, Service& service);  // GET /, unless options say no
 
