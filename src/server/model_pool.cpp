@@ -350,6 +350,10 @@ std::string_view model_status_name(ModelStatus status) {
   return "unknown";
 }
 
+std::string served_name(const ModelPool& models, std::string name) {
+  return name.empty() ? models.list().front().name : name;
+}
+
 std::unique_ptr<ModelPool> make_model_pool(std::vector<PoolEntry> entries, const PoolOptions& options) {
   check(entries);
   return std::make_unique<Pool>(std::move(entries), options);

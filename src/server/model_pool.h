@@ -66,6 +66,9 @@ class ModelPool {
   virtual std::vector<std::pair<std::string, std::shared_ptr<LoadedModel>>> loaded() const = 0;
 };
 
+/// The name that an empty one stands for, or `name`.
+std::string served_name(const ModelPool& models, std::string name);
+
 /// What a model takes, in bytes of everything and tokens of the longest sequence.
 struct ModelNeeds {
   std::int64_t memory = 0;

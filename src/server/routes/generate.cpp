@@ -74,7 +74,7 @@ std::vector<std::int32_t> read_prompt(Fields& fields, const LoadedModel& model) 
 HttpReply generate(Service& service, const HttpRequest& request) {
   const OrderedJson body = parse_body(request.body);
   Fields fields(body);
-  const auto name = fields.get_or<std::string>("model", "");
+  const std::string name = served_name(service.models, fields.get_or<std::string>("model", ""));
   const auto model = service.models.acquire(name);
   Generation::Input input;
   input.model_name = name;

@@ -6,9 +6,11 @@
 namespace bittern::server {
 namespace {
 
-// Every handler may ask for a model that is not loaded yet.
+// Every handler may ask for a model that is not loaded yet, and fail after it has returned.
 Routes with_waiting(Routes routes, ModelPool& models) {
-  for (Route& route : routes) route.handler = after_load(models, std::move(route.handler));
+  for (Route& route : routes) {
+    route.handler = answering_late_errors(route.errors, after_load(models, std::move(route.handler)));
+  }
   return routes;
 }
 
@@ -21,6 +23,8 @@ Routes all_routes(Service& service) {
   add_completions_routes(routes, service);
   add_models_routes(routes, service);
   add_generate_routes(routes, service);
+  add_messages_routes(routes, service);
+  add_responses_routes(routes, service);
   add_tokenize_routes(routes, service);
   add_ui_routes(routes, service);
   return with_waiting(std::move(routes), service.models);

@@ -132,6 +132,27 @@ HttpReply apply_template(Service& service, const HttpRequest& request) {
   return json_reply({{"prompt", call.model->chat_template().render(chat).text}});
 }
 
+OrderedJson spelled(const text::Tokenizer& tokenizer, std::optional<std::int32_t> id) {
+  const auto token = id ? tokenizer.token(*id) : std::nullopt;
+  return token ? OrderedJson(*token) : OrderedJson(nullptr);
+}
+
+/// vLLM's route, which tells clients that tokenize by /tokenize what else they must know. The model is the default one.
+HttpReply tokenizer_info(Service& service, const HttpRequest&) {
+  const auto model = service.models.acquire("");
+  const text::Tokenizer& tokenizer = model->tokenizer();
+  const text::SpecialIds& ids = tokenizer.special_ids();
+  OrderedJson info = {{"tokenizer_class", "bittern"}, {"vocab_size", tokenizer.vocab_size()}};
+  info["model_max_length"] = model->engine().plan().context;
+  info["bos_token"] = spelled(tokenizer, ids.bos);
+  info["eos_token"] = spelled(tokenizer, ids.eos);
+  info["pad_token"] = spelled(tokenizer, ids.pad);
+  info["unk_token"] = spelled(tokenizer, ids.unk);
+  info["chat_template"] =
+      model->has_chat_template() ? OrderedJson(model->chat_template().source()) : OrderedJson(nullptr);
+  return json_reply(info);
+}
+
 HttpReply encode_as_lmdeploy(Service& service, const HttpRequest& request) {
   Call call(service, request);
   const bool one = call.fields.has("input") && call.fields.find("input")->is_string();
@@ -159,6 +180,8 @@ void add_tokenize_routes(Routes& routes, Service& service) {
   add("/detokenize", detokenize);
   add("/apply-template", apply_template);
   add("/v1/encode", encode_as_lmdeploy);
+  routes.push_back(
+      {"GET", "/tokenizer_info", [&service](const HttpRequest& request) { return tokenizer_info(service, request); }});
 }
 
 }  // namespace bittern::server

@@ -84,6 +84,14 @@ TEST_F(TokenizeRoutes, EncodesAsLmdeploy) {
   EXPECT_EQ(two["length"][1], two["input_ids"][1].size());
 }
 
+TEST_F(TokenizeRoutes, TellsOfTheTokenizer) {
+  const OrderedJson info = get("/tokenizer_info");
+  const std::string eos = info["eos_token"];
+  EXPECT_EQ(post("/tokenize", {{"prompt", eos}, {"add_special_tokens", false}})["count"], 1);
+  EXPECT_EQ(info["model_max_length"], 1024);
+  EXPECT_TRUE(info["chat_template"].is_string());
+}
+
 TEST_F(TokenizeRoutes, RefusesByName) {
   EXPECT_EQ(refused("/tokenize", OrderedJson::object()).param(), "prompt");
   EXPECT_EQ(refused("/tokenize", {{"prompt", 5}}).param(), "prompt");
