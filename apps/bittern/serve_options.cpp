@@ -148,6 +148,7 @@ std::vector<ServedModel> served_models(const ServeArguments& a) {
   std::vector<ServedModel> models;
   for (const std::string& given : a.models.empty() ? std::vector<std::string>{""} : a.models) {
     const std::size_t sign = given.find('=');
+    if (sign == 0) throw Error(ErrorCode::invalid_argument, "'" + given + "' names no model", "it is NAME=MODEL");
     const bool named = sign != std::string::npos && sign > 0 && !std::filesystem::exists(given);
     models.push_back(named ? ServedModel{given.substr(0, sign), given.substr(sign + 1)}
                            : ServedModel{name_of(given), given});

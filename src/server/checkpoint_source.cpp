@@ -101,6 +101,7 @@ class CheckpointSource final : public ModelSource {
                   "raise --models-memory, or lower the context or the KV cache's memory");
     }
     engine.kv_cache_blocks = std::min(plan.kv_blocks, blocks);
+    engine.kv_cache_bytes = 0;  // the blocks say it now; both are refused
     return plan_memory(model, backend, engine);
   }
 

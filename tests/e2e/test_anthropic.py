@@ -22,12 +22,12 @@ ADD = {
 
 @pytest.fixture(scope="module")
 def client(program):
-    with serving("--served-name", "mini", env={"BITTERN_API_KEY": "secret"}) as server:
+    with serving("--served-model-name", "mini", env={"BITTERN_API_KEY": "secret"}) as server:
         yield anthropic.Anthropic(base_url=server.url, api_key="secret", max_retries=0)
 
 
 def ask(client, **more):
-    return client.messages.create(**{"model": "mini", "max_tokens": 40, "temperature": 0, "messages": QUESTION} | more)
+    return client.messages.create(**{"model": "mini", "max_tokens": 40, "extra_body": {"temperature": 0}, "messages": QUESTION} | more)
 
 
 def test_answers(client):
@@ -41,7 +41,7 @@ def test_answers(client):
 
 def test_streams_the_same(client):
     whole = ask(client)
-    with client.messages.stream(model="mini", max_tokens=40, temperature=0, messages=QUESTION) as stream:
+    with client.messages.stream(model="mini", max_tokens=40, extra_body={"temperature": 0}, messages=QUESTION) as stream:
         events = [event.type for event in stream]
         final = stream.get_final_message()
     assert events[0] == "message_start" and events[-1] == "message_stop"
@@ -60,7 +60,7 @@ def test_calls_a_tool_and_takes_its_result(client):
     (call,) = message.content
     assert message.stop_reason == "tool_use" and call.name == "add" and call.input["a"] in (1, 2, 3)
     with client.messages.stream(
-        model="mini", max_tokens=200, temperature=0, messages=QUESTION, tools=[ADD], tool_choice=choice
+        model="mini", max_tokens=200, extra_body={"temperature": 0}, messages=QUESTION, tools=[ADD], tool_choice=choice
     ) as stream:
         assert stream.get_final_message().content[0].input == call.input
     result = [{"type": "tool_result", "tool_use_id": call.id, "content": "5"}]

@@ -18,7 +18,7 @@ pytest.importorskip("lm_eval", reason="lm_eval is not installed; `make test-lm-e
 sys.path.insert(0, str(ROOT / "tools"))
 from quality_reference import Llama, Tokenizer  # noqa: E402
 
-TASKS = Path(__file__).parent / "lm_eval"
+TASKS = Path(__file__).parent / "lm_eval_tasks"
 SHARED = Path(os.environ.get("BITTERN_SHARED_DATA", ROOT / ".." / "shared" / "data"))
 MODELS = {"mini": MINI, "stories260K": SHARED / "models" / "stories260K"}
 NAMES = ["bittern_choice", "bittern_text", "bittern_generate"]

@@ -22,7 +22,7 @@ ADD = {
 
 @pytest.fixture(scope="module")
 def client(program):
-    with serving("--served-name", "mini") as server:
+    with serving("--served-model-name", "mini") as server:
         yield openai.OpenAI(base_url=server.url + "/v1", api_key="none", max_retries=0)
 
 

@@ -72,6 +72,7 @@ HttpReply error_reply(ErrorShape shape, int status, std::string_view message, st
   const OrderedJson body = error_body(shape, status, message, param, code, request_id);
   reply.body = body.dump(-1, ' ', false, OrderedJson::error_handler_t::replace);
   if (status == 429 || status == 503) reply.headers.emplace_back("retry-after", "1");
+  if (shape == ErrorShape::anthropic && !request_id.empty()) reply.headers.emplace_back("request-id", request_id);
   return reply;
 }
 
