@@ -11,7 +11,7 @@ import urllib.parse
 import urllib.request
 
 import pytest
-from serving import serving
+from serving import http_request, long_story, serving
 
 DEPLOY = pathlib.Path(__file__).resolve().parents[2] / "deploy"
 DASHBOARD = json.loads((DEPLOY / "grafana" / "bittern.json").read_text())
@@ -29,6 +29,11 @@ def expressions():
 def server():
     with serving() as running:
         assert running.post("/v1/completions", {"prompt": "Hello", "max_tokens": 4, "ignore_eos": True})[0] == 200
+        # A counter with labels appears with its first count: of clients that left, here.
+        with running.connect() as leaver:
+            leaver.sendall(http_request("/v1/completions", long_story()))
+            leaver.recv(1)
+        running.wait_for_metric("bittern:http_disconnects_total", 1)
         yield running
 
 
