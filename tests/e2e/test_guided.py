@@ -73,13 +73,14 @@ def test_samples_differ_and_repeat_with_their_seed():
 
 
 def test_choice_regex_grammar_and_object():
-    def answer(*options):
-        return bittern("generate", "-p", "Say anything.", "--temperature", 1, "--seed", 1, *options).stdout.strip()
+    def answer(*options, temperature=1):
+        common = ("-p", "Say anything.", "--temperature", temperature, "--seed", 1)
+        return bittern("generate", *common, *options).stdout.strip()
 
     assert answer("--choice", "north by north-west", "--choice", "south") in ("north by north-west", "south")
     assert re.fullmatch(r"[0-9]{3}-[a-f]{2}", answer("--regex", "[0-9]{3}-[a-f]{2}"))
     assert re.fullmatch(r"(ab)+c", answer("--grammar", 'start: ("ab")~1..4 "c"'))
-    assert isinstance(json.loads(answer("--json-object", "--max-tokens", 700, "--temperature", 0)), dict)
+    assert isinstance(json.loads(answer("--json-object", "--max-tokens", 700, temperature=0)), dict)
 
 
 def test_a_schema_may_come_from_a_file(tmp_path):

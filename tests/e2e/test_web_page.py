@@ -38,7 +38,7 @@ def page(browser, server):
     page.on("pageerror", lambda error: wrong.append(str(error)))
     page.on("console", lambda message: wrong.append(message.text) if "Content Security Policy" in message.text else None)
     page.goto(server.url)
-    page.wait_for_function("document.querySelectorAll('#model option').length > 0")
+    page.wait_for_selector("#model option", state="attached")
     yield page
     context.close()
     assert wrong == []
@@ -144,7 +144,7 @@ def test_escape_stops_and_the_server_stops_too(page, server):
         post_data=json.dumps(json.loads(route.request.post_data) | {"ignore_eos": True})))
     page.fill("#prompt", "Tell me a story")
     page.press("#prompt", "Enter")
-    page.wait_for_function("document.querySelector('.turn.assistant .body')?.textContent.length > 10")
+    page.locator(".turn.assistant .body").filter(has_text=re.compile(r".{10}", re.S)).wait_for()
     page.keyboard.press("Escape")
     page.wait_for_selector("#send:has-text('Send')")
     assert "stopped" in page.inner_text(".turn.assistant .foot")
@@ -175,7 +175,7 @@ def test_settings_reach_the_server(page):
         page.fill(f"#{name}", value)
     page.select_option("#theme", "dark")
     page.click("text=Done")
-    assert page.get_attribute("html", "data-theme") == "dark"
+    page.wait_for_selector("html[data-theme=dark]")
     with page.expect_request("**/v1/chat/completions") as request:
         say(page, "Hello")
     body = json.loads(request.value.post_data)
@@ -218,7 +218,7 @@ def test_a_key_is_asked_for_and_used(browser, tmp_path):
         page.click("text=Enter the key")
         page.fill("#key", "open-sesame")
         page.click("text=Done")
-        page.wait_for_function("document.querySelectorAll('#model option').length > 0")
+        page.wait_for_selector("#model option", state="attached")
         say(page, "Hello")
         page.click("#show-load")
         page.wait_for_selector("[data-card=running] .value")
