@@ -123,7 +123,7 @@ std::optional<TextEvent> Generation::poll_stream(Stream& stream) {
   event->sample += stream.first_choice;
   if (scores_only_) {
     event->text.clear();
-    event->token.token = -1;
+    event->token.token = event->token.stop_token = -1;
     if (event->finish == FinishReason::stop) event->finish = FinishReason::length;
   }
   count(*event);

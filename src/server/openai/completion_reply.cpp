@@ -25,6 +25,14 @@ void add_prompt(CompletionLogprobs& lists, const std::vector<TokenEvent>& scores
   for (std::size_t i = 0; i < scores.size(); ++i) lists.add(scores[i], i == 0);
 }
 
+/// The end token that was drawn has its log-probability too, as other servers give it: lm-evaluation-harness takes the
+/// last entry for a drawn token and would otherwise lose one of the prompt's.
+void add_end(CompletionLogprobs& lists, TokenEvent end) {
+  if (end.stop_token < 0) return;
+  end.token = end.stop_token;
+  lists.add(end);
+}
+
 class CompletionStream final : public StreamWriter<Generation> {
  public:
   CompletionStream(const Generation& generation, CompletionOptions options)
@@ -46,6 +54,7 @@ class CompletionStream final : public StreamWriter<Generation> {
       if (options_.logprobs) choice.logprobs.add(event.token);
       choice.tokens.push_back(event.token);
     }
+    if (options_.logprobs) add_end(choice.logprobs, event.token);
     if (event.text.empty() && event.finish == FinishReason::none) return;
     write(generation, event, choice, out);
   }
@@ -178,6 +187,7 @@ OrderedJson CompletionReply::choice_json(const Generation& generation, int which
     CompletionLogprobs lists(speller_, options_.settings.skip_special);
     if (options_.echo) add_prompt(lists, scores);
     for (const TokenEvent& token : choice.tokens) lists.add(token);
+    add_end(lists, choice.end);
     json["logprobs"] = lists.take();
   }
   json["finish_reason"] = finish_name(choice.finish);
