@@ -41,6 +41,17 @@ HttpReply phase_reply(const Service& service, bool (*good)(std::string_view phas
   return reply;
 }
 
+/// 503 while a step of some engine takes so long that something must be wrong.
+HttpReply alive_reply(const Service& service) {
+  double stalled = 0;
+  for (const auto& [name, model] : service.models.loaded()) {
+    stalled = std::max(stalled, model->engine().stats().stalled_seconds);
+  }
+  HttpReply reply = json_reply({{"status", stalled > 0 ? "stalled" : "alive"}, {"stalled_seconds", stalled}});
+  if (stalled > 0) reply.status = 503;
+  return reply;
+}
+
 void add(Routes& routes, const char* path, Handler handler) {
   Route route{"GET", path, std::move(handler)};
   route.needs_key = false;
@@ -55,7 +66,7 @@ void add_health_routes(Routes& routes, Service& service) {
   add(routes, "/health", [&, ready](const HttpRequest&) { return phase_reply(service, ready); });
   add(routes, "/readyz", [&, ready](const HttpRequest&) { return phase_reply(service, ready); });
   add(routes, "/startupz", [&, started](const HttpRequest&) { return phase_reply(service, started); });
-  add(routes, "/livez", [](const HttpRequest&) { return json_reply({{"status", "alive"}}); });
+  add(routes, "/livez", [&](const HttpRequest&) { return alive_reply(service); });
   routes.push_back({"GET", "/version", [](const HttpRequest&) { return json_reply({{"version", kVersion}}); }});
   routes.push_back({"GET", "/metrics", [&](const HttpRequest&) {
                       HttpReply reply;
