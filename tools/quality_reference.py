@@ -119,14 +119,18 @@ class Llama:
         gate = self.linear(x, layer + "gate_proj")
         return self.linear(gate / (1 + np.exp(-gate)) * self.linear(x, layer + "up_proj"), layer + "down_proj")
 
-    def logits(self, ids):
+    def hidden_states(self, ids):
+        """(tokens, hidden) after the final norm."""
         x = self.tensors["model.embed_tokens.weight"][ids]
         for i in range(self.config["num_hidden_layers"]):
             name = f"model.layers.{i}."
             x = x + self.attention(self.norm(x, name + "input_layernorm"), name + "self_attn.")
             x = x + self.mlp(self.norm(x, name + "post_attention_layernorm"), name + "mlp.")
+        return self.norm(x, "model.norm")
+
+    def logits(self, ids):
         head = "model.embed_tokens" if self.config.get("tie_word_embeddings") else "lm_head"
-        return self.linear(self.norm(x, "model.norm"), head)
+        return self.linear(self.hidden_states(ids), head)
 
     def log_probabilities(self, ids):
         logits = self.logits(ids)

@@ -91,8 +91,7 @@ class WholeRun final : public LaterReply {
 template <class Run>
 HttpReply stream_reply(std::unique_ptr<Run> run, std::unique_ptr<StreamWriter<Run>> writer) {
   HttpReply reply;
-  reply.content_type = "text/event-stream; charset=utf-8";
-  reply.headers = {{"cache-control", "no-cache"}, {"x-accel-buffering", "no"}};
+  reply.content_type = "text/event-stream";
   reply.source = std::make_unique<detail::RunSource<Run>>(std::move(run), std::move(writer));
   return reply;
 }

@@ -1,6 +1,7 @@
 // POST /v1/completions: plain prompts, as text or tokens, one or many.
 #include <fmt/core.h>
 
+#include "server/generation/prompts.h"
 #include "server/openai/completion_reply.h"
 #include "server/routes/json_reply.h"
 #include "server/routes/routes.h"
@@ -10,82 +11,6 @@ namespace bittern::server {
 namespace {
 
 constexpr int kDefaultMaxTokens = 16;  // the OpenAI API's
-constexpr std::size_t kMostPrompts = 2048;
-
-struct Prompts {
-  std::vector<std::vector<std::int32_t>> tokens;
-  std::vector<std::string> texts;
-};
-
-class PromptReader {
- public:
-  PromptReader(const LoadedModel& model, bool add_special, bool skip_special)
-      : model_(model), add_special_(add_special), skip_special_(skip_special) {}
-
-  Prompts read(const OrderedJson& value) {
-    if (value.is_string()) {
-      add_text(value);
-    } else if (!value.is_array()) {
-      refuse_field("prompt",
-                   "prompt must be a text, a list of texts, a list of token ids, or a list of such lists, "
-                   "but it is " +
-                       describe_json(Json(value)));
-    } else if (value.empty()) {
-      refuse_field("prompt", "prompt is empty");
-    } else if (value[0].is_number()) {
-      add_ids(value, "prompt");
-    } else {
-      read_list(value);
-    }
-    return std::move(prompts_);
-  }
-
- private:
-  void read_list(const OrderedJson& list) {
-    if (list.size() > kMostPrompts) {
-      refuse_field("prompt",
-                   fmt::format("prompt has {} entries, but at most {} are allowed", list.size(), kMostPrompts));
-    }
-    for (std::size_t i = 0; i < list.size(); ++i) {
-      const std::string param = fmt::format("prompt[{}]", i);
-      if (list[i].is_string()) {
-        add_text(list[i]);
-      } else if (list[i].is_array()) {
-        add_ids(list[i], param);
-      } else {
-        refuse_field(param, fmt::format("{} must be a text or a list of token ids, but it is {}", param,
-                                        describe_json(Json(list[i]))));
-      }
-    }
-  }
-
-  void add_text(const OrderedJson& value) {
-    const auto& text = value.get_ref<const std::string&>();
-    prompts_.tokens.push_back(model_.tokenizer().encode(text, {.add_special = add_special_, .parse_special = true}));
-    prompts_.texts.push_back(text);
-  }
-
-  void add_ids(const OrderedJson& value, const std::string& param) {
-    std::vector<std::int32_t> ids;
-    for (std::size_t i = 0; i < value.size(); ++i) ids.push_back(token(value[i], fmt::format("{}[{}]", param, i)));
-    prompts_.texts.push_back(model_.tokenizer().decode(ids, skip_special_));
-    prompts_.tokens.push_back(std::move(ids));
-  }
-
-  std::int32_t token(const OrderedJson& value, const std::string& param) const {
-    const std::int64_t vocabulary = model_.tokenizer().vocab_size();
-    if (!value.is_number_integer()) {
-      refuse_field(param, fmt::format("{} must be a token id, but it is {}", param, describe_json(Json(value))));
-    }
-    const auto id = value.get<std::int64_t>();
-    if (id >= 0 && id < vocabulary) return static_cast<std::int32_t>(id);
-    refuse_field(param, fmt::format("{} is {}, but the vocabulary has {} tokens", param, id, vocabulary));
-  }
-
-  const LoadedModel& model_;
-  bool add_special_, skip_special_;
-  Prompts prompts_;
-};
 
 /// best_of samples are made, of which n are shown.
 void read_best_of(Fields& fields, CompletionOptions& options) {
@@ -128,8 +53,7 @@ HttpReply complete(Service& service, const HttpRequest& http) {
   const auto model = acquire_model(service.models, name);
   CompletionOptions options = read_options(fields);
   const bool add_special = fields.get_or("add_special_tokens", true);
-  Prompts prompts =
-      PromptReader(*model, add_special, options.settings.skip_special).read(fields.require<OrderedJson>("prompt"));
+  Prompts prompts = read_prompts(fields, "prompt", *model, add_special, options.settings.skip_special);
   report_unknown(fields, "/v1/completions", service.options.strict);
   options.prompt_texts = std::move(prompts.texts);
   options.settings.client = http.client;

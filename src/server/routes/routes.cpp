@@ -21,6 +21,7 @@ Routes all_routes(Service& service) {
   add_health_routes(routes, service);
   add_chat_routes(routes, service);
   add_completions_routes(routes, service);
+  add_embeddings_routes(routes, service);
   add_models_routes(routes, service);
   add_generate_routes(routes, service);
   add_messages_routes(routes, service);

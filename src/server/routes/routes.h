@@ -8,6 +8,7 @@ namespace bittern::server {
 void add_health_routes(Routes& routes, Service& service);
 void add_chat_routes(Routes& routes, Service& service);         // POST /v1/chat/completions
 void add_completions_routes(Routes& routes, Service& service);  // POST /v1/completions
+void add_embeddings_routes(Routes& routes, Service& service);   // POST /v1/embeddings
 void add_models_routes(Routes& routes, Service& service);
 void add_generate_routes(Routes& routes, Service& service);
 void add_messages_routes(Routes& routes, Service& service);
