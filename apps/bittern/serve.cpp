@@ -148,12 +148,23 @@ class Serve {
   void watch_first_load() {
     const std::string name = pool_->list().front().name;
     pool_->when_settled(name, [this, name] {
+      if (draining_) return;  // the server may be half gone when a load ends so late
       const server::ModelCard card = pool_->list().front();
       if (card.loaded) return announce(card);
       std::fprintf(stderr, "bittern: %s could not be loaded: %s\n", name.c_str(), card.error.c_str());
-      failed_ = true;
+      status_ = status_of_failure(name);
       kill(getpid(), SIGTERM);
     });
+  }
+
+  /// The pool keeps the error of a load that failed, and throws it to who asks.
+  int status_of_failure(const std::string& name) {
+    try {
+      pool_->acquire(name);
+    } catch (const Error& error) {
+      return exit_status(error.code());
+    }
+    return exit_status(ErrorCode::internal);
   }
 
   void announce(const server::ModelCard& card) {
@@ -208,15 +219,16 @@ class Serve {
     }
     signals_.release();
     http_.stop();
-    return failed_ ? exit_status(ErrorCode::invalid_checkpoint) : 0;
+    return status_;
   }
 
   const ServeArguments arguments_;
   const Signals signals_;  // before anything that starts a thread
+  // Before the pool, whose loading thread may look at them to the end.
+  std::atomic<bool> draining_{false};
+  std::atomic<int> status_{0};
   std::unique_ptr<server::ModelPool> pool_;
   std::unique_ptr<server::ServerMetrics> metrics_;
-  std::atomic<bool> draining_{false};
-  std::atomic<bool> failed_{false};
   server::Service service_{*pool_, *metrics_, arguments_.serve, &draining_};
   server::AccessLog log_;
   server::HttpServer http_;

@@ -108,7 +108,16 @@ void add_limit_options(CLI::App& command, ServeArguments& a) {
       ->group(group);
 }
 
+double seconds_of(std::chrono::milliseconds time) { return static_cast<double>(time.count()) / 1000; }
+
 }  // namespace
+
+ServeSeconds::ServeSeconds(const server::ServeOptions& o)
+    : header(seconds_of(o.header_timeout)),
+      body(seconds_of(o.body_timeout)),
+      write(seconds_of(o.write_timeout)),
+      ping(seconds_of(o.ping_interval)),
+      drain(seconds_of(o.drain_timeout)) {}
 
 void add_serve_options(CLI::App& command, ServeArguments& a) {
   command.add_option(

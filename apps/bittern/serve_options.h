@@ -10,9 +10,10 @@
 
 namespace bittern::cli {
 
-/// Seconds on the command line, milliseconds in the server.
+/// Seconds on the command line, milliseconds in the server, whose defaults these are.
 struct ServeSeconds {
-  double header = 10, body = 30, write = 30, ping = 15, drain = 30;
+  explicit ServeSeconds(const server::ServeOptions& options = {});
+  double header, body, write, ping, drain;
 };
 
 struct ServeArguments {

@@ -16,6 +16,7 @@
 
 #include "base/log.h"
 #include "server/http/error_reply.h"
+#include "server/http/refusal.h"
 #include "server/http/request_head.h"
 #include "server/http/response_head.h"
 
@@ -150,7 +151,8 @@ class StreamConnection final : public Connection, public std::enable_shared_from
     if (aborted_) co_return false;
     const bool complete = co_await write_reply(std::move(reply));
     report(complete);
-    co_return complete&& keep_alive_;
+    if (!complete) co_return false;
+    co_return keep_alive_;
   }
 
   Task<error_code> read_header(Parser& parser) {
@@ -173,7 +175,7 @@ class StreamConnection final : public Connection, public std::enable_shared_from
       reply = error_reply(ErrorShape::openai, 431,
                           fmt::format("the header is longer than {} bytes", shared_.options.max_header_bytes));
     } else if (ec == http::error::body_limit) {
-      reply = too_large();
+      reply = too_large(shared_.options, {});
     } else if (ec == asio::error::timed_out && began) {
       reply = error_reply(ErrorShape::openai, 408, "the header did not arrive in time");
     } else if (ec.category() == make_error_code(http::error::bad_method).category() &&
@@ -195,7 +197,7 @@ class StreamConnection final : public Connection, public std::enable_shared_from
     const RouteMatch match = shared_.router.match(request_.method, request_.path);
     record_.route = match.route ? match.route->path : std::string();
     errors_ = match.route ? match.route->errors : ErrorShape::openai;
-    std::optional<HttpReply> refusal = refuse(match);
+    std::optional<HttpReply> refusal = refuse(shared_, request_, match);
     if (refusal) {
       keep_alive_ = keep_alive_ && parser.is_done();
       co_return std::move(*refusal);
@@ -211,46 +213,6 @@ class StreamConnection final : public Connection, public std::enable_shared_from
                                       asio::use_awaitable);
   }
 
-  std::optional<HttpReply> refuse(const RouteMatch& match) const {
-    const ErrorShape shape = errors_;
-    if (auto reply = shared_.gate.preflight(request_, match.allowed)) return reply;
-    if ((!match.route || match.route->needs_key) && !shared_.gate.has_key(request_)) {
-      return error_reply(shape, 401, "this server asks for an API key: send 'Authorization: Bearer KEY'", {},
-                         "invalid_api_key", request_.id);
-    }
-    if (!match.route) return no_route(match);
-    const std::string_view coding = request_.header("content-encoding");
-    if (!coding.empty() && coding != "identity") {
-      return error_reply(shape, 415, fmt::format("content-encoding '{}' is not read; send the body as it is", coding),
-                         {}, {}, request_.id);
-    }
-    if (shared_.draining && match.route->needs_key) {
-      return error_reply(shape, 503, "this server is shutting down", {}, "draining", request_.id);
-    }
-    return std::nullopt;
-  }
-
-  HttpReply no_route(const RouteMatch& match) const {
-    if (match.allowed.empty()) {
-      const std::string near = shared_.router.nearest(request_.path);
-      return error_reply(
-          ErrorShape::openai, 404,
-          fmt::format("there is no {} here{}{}", request_.path, near.empty() ? "" : "; did you mean ", near), {},
-          "not_found", request_.id);
-    }
-    const std::string methods = fmt::format("{}", fmt::join(match.allowed, ", "));
-    HttpReply reply;
-    if (request_.method == "OPTIONS") {
-      reply.status = 204;
-    } else {
-      reply = error_reply(ErrorShape::openai, 405,
-                          fmt::format("{} does not take {}, but {}", request_.path, request_.method, methods), {},
-                          "method_not_allowed", request_.id);
-    }
-    reply.headers.emplace_back("allow", methods);
-    return reply;
-  }
-
   Task<std::optional<HttpReply>> read_body(Parser& parser) {
     error_code ec;
     arm(shared_.options.body_timeout);
@@ -261,17 +223,9 @@ class StreamConnection final : public Connection, public std::enable_shared_from
     if (!ec) co_await http::async_read(stream_, buffer_, parser, into(ec));
     disarm();
     if (timed_out_) co_return error_reply(ErrorShape::openai, 408, "the body did not arrive in time");
-    if (ec == http::error::body_limit) {
-      co_return too_large();
-    }
+    if (ec == http::error::body_limit) co_return too_large(shared_.options, request_.id);
     if (ec) co_return error_reply(ErrorShape::openai, 400, fmt::format("the body is broken: {}", ec.message()));
     co_return std::nullopt;
-  }
-
-  HttpReply too_large() const {
-    return error_reply(ErrorShape::openai, 413,
-                       fmt::format("the body is longer than {} bytes", shared_.options.max_body_bytes), {},
-                       "request_too_large", request_.id);
   }
 
   // --- replies ---

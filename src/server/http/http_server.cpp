@@ -12,7 +12,7 @@
 #include <boost/asio/post.hpp>
 #include <boost/asio/steady_timer.hpp>
 
-#include <future>
+#include <mutex>
 #include <thread>
 #include <vector>
 

@@ -8,13 +8,12 @@
 #include <functional>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "server/http/message.h"
 #include "server/serve_options.h"
 
 namespace bittern::server {
-
-class ServerMetrics;
 
 /// One exchange, once it has ended.
 struct ExchangeRecord {
