@@ -311,13 +311,16 @@ def test_keys_guard_every_route_but_health(tmp_path):
 
 
 def test_origins(server):
-    assert "access-control-allow-origin" not in server.get("/health", headers={"origin": "http://evil"})[1]
+    status, reply, body = server.request("POST", GENERATE, {"prompt": "x"}, headers={"origin": "http://evil"})
+    assert status == 403 and "access-control-allow-origin" not in reply and b"--cors-origin" in body
+    assert server.request("POST", GENERATE, {"prompt": "x"}, headers={"origin": server.url})[0] == 200
     with serving("--cors-origin", "http://good") as open_:
         headers = {"origin": "http://good", "access-control-request-headers": "authorization"}
         status, reply, _ = open_.request("OPTIONS", GENERATE, headers=headers)
         assert status == 204 and reply["access-control-allow-origin"] == "http://good"
         assert reply["access-control-allow-headers"] == "authorization"
-        assert "access-control-allow-origin" not in open_.get("/health", headers={"origin": "http://evil"})[1]
+        assert open_.post(GENERATE, {"prompt": "x"}, headers={"origin": "http://good"})[0] == 200
+        assert open_.post(GENERATE, {"prompt": "x"}, headers={"origin": "http://evil"})[0] == 403
 
 
 @pytest.fixture(scope="module")

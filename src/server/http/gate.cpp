@@ -47,6 +47,13 @@ bool Gate::allows(std::string_view origin) const {
                      [&](const std::string& allowed) { return allowed == "*" || allowed == origin; });
 }
 
+bool Gate::refuses_origin(const HttpRequest& request) const {
+  const std::string_view origin = request.header("origin");
+  if (origin.empty() || allows(origin)) return false;
+  const std::size_t scheme = origin.find("://");
+  return scheme == std::string_view::npos || origin.substr(scheme + 3) != request.header("host");
+}
+
 std::optional<HttpReply> Gate::preflight(const HttpRequest& request, const std::vector<std::string>& methods) const {
   const std::string_view origin = request.header("origin");
   if (request.method != "OPTIONS" || origin.empty() || !allows(origin)) return std::nullopt;

@@ -20,6 +20,9 @@ class Gate {
   bool has_key(const HttpRequest& request) const;
   bool asks_for_keys() const { return !keys_.empty(); }
 
+  /// Whether a page of another origin, that is not among those allowed, lets a browser call. Simple requests come without
+  /// a question (preflight), so their effects must be prevented here. Pages of this server's own address may call.
+  bool refuses_origin(const HttpRequest& request) const;
   /// The answer to a browser's question whether it may call (OPTIONS with Origin); nothing for other requests.
   std::optional<HttpReply> preflight(const HttpRequest& request, const std::vector<std::string>& methods) const;
   /// Headers by which a browser lets the page of the request's origin read the reply.

@@ -40,6 +40,12 @@ std::optional<HttpReply> refuse(const HttpShared& shared, const HttpRequest& req
     return error_reply(shape, 401, "this server asks for an API key: send 'Authorization: Bearer KEY'", {},
                        "invalid_api_key", request.id);
   }
+  if (shared.gate.refuses_origin(request)) {
+    return error_reply(
+        shape, 403,
+        fmt::format("pages of {} may not call this server; --cors-origin allows an origin", request.header("origin")),
+        {}, "origin_not_allowed", request.id);
+  }
   if (!match.route) return match.allowed.empty() ? no_such_path(shared, request) : no_such_method(request, match);
   const std::string_view coding = request.header("content-encoding");
   if (!coding.empty() && coding != "identity") {

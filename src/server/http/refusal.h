@@ -1,4 +1,4 @@
-// What is refused by a request's header alone, before its body is read: no key, no route, a coding that is not read, a
+// What is refused by a request's header alone, before its body is read: no key, a foreign page, no route, a coding that is not read, a
 // server that is going down.
 #pragma once
 

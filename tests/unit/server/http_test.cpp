@@ -85,6 +85,18 @@ TEST(Gate, AnswersOriginsItKnows) {
   EXPECT_FALSE(Gate({}, {"*"}).cors_headers(with({{"origin", "http://any"}})).empty());
 }
 
+TEST(Gate, KeepsForeignPagesOut) {
+  const Gate gate({}, {"http://good"});
+  const auto from = [](const char* origin) { return with({{"origin", origin}, {"host", "127.0.0.1:8000"}}, "POST"); };
+  EXPECT_TRUE(gate.refuses_origin(from("http://evil")));
+  EXPECT_TRUE(gate.refuses_origin(from("null")));
+  EXPECT_TRUE(gate.refuses_origin(from("http://127.0.0.1:9000")));
+  EXPECT_FALSE(gate.refuses_origin(from("http://127.0.0.1:8000")));
+  EXPECT_FALSE(gate.refuses_origin(from("https://127.0.0.1:8000")));
+  EXPECT_FALSE(gate.refuses_origin(from("http://good")));
+  EXPECT_FALSE(gate.refuses_origin(with({{"host", "127.0.0.1:8000"}}, "POST")));
+}
+
 TEST(ResponseHead, SaysWhereTheBodyEnds) {
   HttpReply reply;
   reply.body = "12345";
