@@ -2,6 +2,7 @@
 #include "backend/cpu/machine_limits.h"
 
 #include <algorithm>
+#include <atomic>
 #include <chrono>
 #include <cstring>
 
@@ -28,7 +29,7 @@ double best_seconds(FunctionRef<void()> work) {
 }
 
 double arithmetic_rate(ThreadPool& pool, float (*run)(Index), Index operations) {
-  volatile float sink = 0;
+  std::atomic<float> sink = 0;  // of all threads
   const auto on_all = [&](Index rounds) {
     return seconds_of([&] { pool.parallel_for(pool.size(), [&](int, int) { sink = run(rounds); }); });
   };
@@ -48,7 +49,7 @@ std::vector<StreamRate> measure_read(ThreadPool& pool, IsaLevel isa) {
   std::memset(memory.data(), 1, kReadBytes);
   const float* data = reinterpret_cast<const float*>(memory.data());
   const Index floats = static_cast<Index>(kReadBytes / sizeof(float)) / pool.size() / 1024 * 1024;
-  volatile float sink = 0;
+  std::atomic<float> sink = 0;  // of all threads
   std::vector<StreamRate> rates;
   for (const int streams : {1, 2, 4, 8}) {
     const double t = best_seconds([&] {
