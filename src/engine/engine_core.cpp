@@ -3,6 +3,7 @@
 #include "engine/engine_core.h"
 
 #include <algorithm>
+#include <cmath>
 #include <exception>
 #include <utility>
 
@@ -64,26 +65,30 @@ void EngineCore::step() {
   admit();
   draft();
   const Plan& plan = scheduler_.schedule();
-  begin_step(plan);
+  const StepClock clock(*this, plan);
   if (launch(plan)) {
     collect(plan);
     commit(plan);
   }
   notify();
-  step_begin_ = 0;
 }
 
-void EngineCore::begin_step(const Plan& plan) {
-  step_sequences_ = static_cast<int>(plan.chunks.size());
-  step_tokens_ = plan.tokens;
-  ++step_number_;
-  step_begin_ = nanoseconds(Clock::now());
+EngineCore::StepClock::StepClock(EngineCore& core, const Plan& plan) : core_(core) {
+  core.step_sequences_ = static_cast<int>(plan.chunks.size());
+  core.step_tokens_ = plan.tokens;
+  ++core.step_number_;
+  core.step_begin_ = nanoseconds(Clock::now());
 }
 
+// The number is read on both sides of the time: a step that began in between has not been running for long.
 EngineCore::RunningStep EngineCore::running_step() const {
+  RunningStep step;
+  step.number = step_number_;
   const std::int64_t begin = step_begin_;
-  RunningStep step{step_number_, 0, step_sequences_, step_tokens_};
-  if (begin != 0) step.seconds = static_cast<double>(nanoseconds(Clock::now()) - begin) * 1e-9;
+  step.sequences = step_sequences_;
+  step.tokens = step_tokens_;
+  if (begin == 0 || step.number != step_number_) return step;
+  step.seconds = static_cast<double>(nanoseconds(Clock::now()) - begin) * 1e-9;
   return step;
 }
 
@@ -193,11 +198,12 @@ void EngineCore::collect(const Plan& plan) {
   std::int64_t first_token = 0;
   for (std::size_t i = 0; i < plan.chunks.size(); ++i) {
     const Chunk& chunk = plan.chunks[i];
-    if (!chunk.sequence->request->pooled.empty()) pool(chunk, first_token);
-    first_token += chunk.tokens;
     const auto scored = static_cast<std::size_t>(chunk.scored);
     drawn_[i].tokens.clear();
-    drawn_[i].error = score_prompt(chunk, logits_.subspan(row * vocab, scored * vocab));
+    drawn_[i].error = chunk.sequence->request->pooled.empty()
+                          ? score_prompt(chunk, logits_.subspan(row * vocab, scored * vocab))
+                          : pool(chunk, first_token);
+    first_token += chunk.tokens;
     const auto draws = static_cast<std::size_t>(chunk.draws());
     if (drawn_[i].error.empty()) draw(chunk, logits_.subspan((row + scored) * vocab, draws * vocab), drawn_[i]);
     row += scored + draws;
@@ -222,17 +228,20 @@ void EngineCore::draw(const Chunk& chunk, std::span<const float> rows, Drawn& dr
   sequence.tokens.resize(known);  // appending them is commit's
 }
 
-// Sums in order of position, so that the bits do not depend on how the prompt was cut into chunks.
-void EngineCore::pool(const Chunk& chunk, std::int64_t first_row) {
+// Sums in order of position, so that the bits do not depend on how the prompt was cut into chunks. Returns what was
+// wrong with the states, or nothing.
+std::string EngineCore::pool(const Chunk& chunk, std::int64_t first_row) {
   std::vector<double>& pooled = chunk.sequence->request->pooled;
   if (chunk.begin == 0) std::fill(pooled.begin(), pooled.end(), 0.0);  // again, after a preemption
   const bool last = chunk.sequence->request->request().pooling == Pooling::last;
-  if (last && chunk.end() < chunk.sequence->length()) return;
+  if (last && chunk.end() < chunk.sequence->length()) return {};
   const std::int64_t rows = last ? 1 : chunk.tokens;
   states_.resize(static_cast<std::size_t>(rows * config_.hidden));
   runner_.read_states(first_row + chunk.tokens - rows, rows, states_);
   const std::size_t hidden = pooled.size();
   for (std::size_t i = 0; i < states_.size(); ++i) pooled[i % hidden] += static_cast<double>(states_[i]);
+  const bool finite = std::all_of(pooled.begin(), pooled.end(), [](double sum) { return std::isfinite(sum); });
+  return finite ? "" : "the model's hidden states are not finite (NaN or infinity)";
 }
 
 // The mask is foreign code: what it throws is this request's error.

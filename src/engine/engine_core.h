@@ -89,6 +89,18 @@ class EngineCore {
     int accepted() const { return std::max(0, static_cast<int>(tokens.size()) - 1); }
   };
 
+  /// Lets the watchdog see a step from here to its end, also where an exception ends it.
+  class StepClock {
+   public:
+    StepClock(EngineCore& core, const Plan& plan);
+    ~StepClock() { core_.step_begin_ = 0; }
+    StepClock(const StepClock&) = delete;
+    StepClock& operator=(const StepClock&) = delete;
+
+   private:
+    EngineCore& core_;
+  };
+
   // The phases of a step.
   void admit();
   void draft();
@@ -99,11 +111,10 @@ class EngineCore {
 
   void add(std::shared_ptr<RequestChannel> channel);
   std::int64_t turn_of(const std::string& client);
-  void begin_step(const Plan& plan);
   void cancel_as_asked();
   void draw(const Chunk& chunk, std::span<const float> rows, Drawn& drawn);
   SampledToken draw_one(const Sequence& sequence, std::span<const float> logits);
-  void pool(const Chunk& chunk, std::int64_t first_row);
+  std::string pool(const Chunk& chunk, std::int64_t first_row);
   void first_step(ActiveRequest& request, const Sequence& sequence);
   void finish_undrawn(Sequence& sequence);
   std::string score_prompt(const Chunk& chunk, std::span<const float> rows);

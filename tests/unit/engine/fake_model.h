@@ -62,10 +62,12 @@ class FakeModel final : public StepRunner {
 
   /// The state of a row is a function of its token and position, and of the row before it only by the caller's sum.
   void read_states(std::int64_t first, std::int64_t rows, std::span<float> out) override {
+    if (before_read) before_read();
     ASSERT_EQ(out.size(), static_cast<std::size_t>(rows * kHidden));
     for (std::int64_t i = 0; i < rows * kHidden; ++i) {
       const auto [token, position] = last_rows_.at(static_cast<std::size_t>(first + i / kHidden));
       out[static_cast<std::size_t>(i)] = fake_state(token, position, i % kHidden);
+      if (token == poison) out[static_cast<std::size_t>(i)] = std::numeric_limits<float>::quiet_NaN();
     }
   }
 
@@ -73,8 +75,9 @@ class FakeModel final : public StepRunner {
   std::int64_t tokens_run = 0;
   bool length_dependent = false;      // let rope_length change the logits beyond limits.rope_threshold
   int memory = 0;                     // not 0: logits depend on so many last tokens alone, so that output repeats
-  std::int32_t poison = -1;           // contexts that hold this token get NaN logits
+  std::int32_t poison = -1;           // contexts that hold this token get NaN logits, its own rows NaN states
   std::function<void()> before_step;  // may throw
+  std::function<void()> before_read;  // of states; may throw
 
  private:
   struct Slot {
@@ -142,6 +145,19 @@ class FakeModel final : public StepRunner {
   std::vector<std::pair<std::int32_t, std::int32_t>> last_rows_;  // token and position
   std::vector<float> logits_;
 };
+
+inline SchedulerLimits limits_of(int sequences, int step_tokens, int extra_rows = 8) {
+  SchedulerLimits limits;
+  limits.max_sequences = sequences;
+  limits.max_step_tokens = step_tokens;
+  limits.max_logit_rows = sequences + extra_rows;
+  return limits;
+}
+
+inline SchedulerLimits caching(SchedulerLimits limits) {
+  limits.prefix_cache = true;
+  return limits;
+}
 
 /// A core, its inbox and its fake model, stepped by hand.
 struct Harness {
