@@ -5,8 +5,7 @@
 #include <atomic>
 #include <exception>
 #include <mutex>
-
-#include "server/http/error_reply.h"
+#include <utility>
 
 namespace bittern::server {
 namespace {
@@ -33,7 +32,7 @@ class Retry : public std::enable_shared_from_this<Retry> {
   std::optional<HttpReply> take() {
     std::lock_guard lock(mutex_);
     if (!done_) return std::nullopt;
-    if (error_) std::rethrow_exception(error_);
+    if (error_) std::rethrow_exception(std::exchange(error_, nullptr));  // the one thread that has it from here on
     return std::move(reply_);
   }
 
@@ -102,36 +101,7 @@ class ReplyAfterLoad final : public LaterReply {
   std::unique_ptr<LaterReply> inner_;
 };
 
-class GuardedReply final : public LaterReply {
- public:
-  GuardedReply(std::unique_ptr<LaterReply> inner, ErrorShape shape, std::string id)
-      : inner_(std::move(inner)), shape_(shape), id_(std::move(id)) {}
-
-  void start(Wake wake) override { inner_->start(std::move(wake)); }
-
-  std::optional<HttpReply> poll() override {
-    try {
-      return inner_->poll();
-    } catch (const std::exception& error) {
-      return error_reply(shape_, error, id_);
-    }
-  }
-
- private:
-  std::unique_ptr<LaterReply> inner_;
-  const ErrorShape shape_;
-  const std::string id_;
-};
-
 }  // namespace
-
-Handler answering_late_errors(ErrorShape shape, Handler handler) {
-  return [shape, handler = std::move(handler)](const HttpRequest& request) {
-    HttpReply reply = handler(request);
-    if (reply.later) reply.later = std::make_unique<GuardedReply>(std::move(reply.later), shape, request.id);
-    return reply;
-  };
-}
 
 Handler after_load(ModelPool& models, Handler handler) {
   return [&models, handler = std::move(handler)](const HttpRequest& request) {

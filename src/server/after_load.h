@@ -10,8 +10,4 @@ namespace bittern::server {
 /// `handler`, which may throw ModelLoading; then the reply comes later. `models` must outlive it.
 Handler after_load(ModelPool& models, Handler handler);
 
-/// `handler`, whose later replies may throw in poll(): that becomes an error reply of this shape, as it does for what
-/// the handler itself throws.
-Handler answering_late_errors(ErrorShape shape, Handler handler);
-
 }  // namespace bittern::server

@@ -66,7 +66,8 @@ class LaterReply {
  public:
   virtual ~LaterReply() = default;
   virtual void start(Wake wake) = 0;
-  /// The reply once it is known (without `later`), and never blocks.
+  /// The reply once it is known (without `later`), and never blocks. What it throws becomes an error reply, as what a
+  /// handler throws does.
   virtual std::optional<HttpReply> poll() = 0;
 };
 

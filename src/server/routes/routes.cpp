@@ -6,11 +6,9 @@
 namespace bittern::server {
 namespace {
 
-// Every handler may ask for a model that is not loaded yet, and fail after it has returned.
+// Every handler may ask for a model that is not loaded yet.
 Routes with_waiting(Routes routes, ModelPool& models) {
-  for (Route& route : routes) {
-    route.handler = answering_late_errors(route.errors, after_load(models, std::move(route.handler)));
-  }
+  for (Route& route : routes) route.handler = after_load(models, std::move(route.handler));
   return routes;
 }
 

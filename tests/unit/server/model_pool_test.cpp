@@ -340,18 +340,6 @@ TEST_F(AfterLoadTest, TellsTheErrorOfTheLoad) {
   EXPECT_EQ(error_of([&] { wait_for(handler(HttpRequest())); })->code(), ErrorCode::invalid_checkpoint);
 }
 
-TEST_F(AfterLoadTest, AnErrorThatComesLaterIsAReply) {
-  scripts_["a"].fails = true;
-  const auto pool = make({"a"});
-  const Handler handler = answering_late_errors(ErrorShape::anthropic, after_load(*pool, [&](const HttpRequest&) {
-                                                  pool->acquire("a");
-                                                  return HttpReply();
-                                                }));
-  const HttpReply reply = wait_for(handler(HttpRequest()));
-  EXPECT_EQ(reply.status, 422);
-  EXPECT_NE(reply.body.find("a shard is missing"), std::string::npos) << reply.body;
-}
-
 TEST_F(AfterLoadTest, AClientThatLeftIsNotAnswered) {
   scripts_["a"].gate = std::make_shared<Gate>();
   const auto pool = make({"a"});
