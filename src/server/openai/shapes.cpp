@@ -79,12 +79,6 @@ OrderedJson to_json(const Usage& usage) {
           {"completion_tokens_details", {{"reasoning_tokens", usage.reasoning_tokens}}}};
 }
 
-std::string resolved_model_name(const Service& service, const std::string& name) {
-  if (!name.empty()) return name;
-  const auto cards = service.models.list();
-  return cards.empty() ? "" : cards.front().name;
-}
-
 std::string random_id(std::string_view prefix, int length) {
   constexpr std::string_view kLetters = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
   thread_local std::mt19937_64 engine{std::random_device{}()};

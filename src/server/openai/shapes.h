@@ -27,8 +27,6 @@ ReplyHead make_head(std::string_view prefix, std::string_view object, const Gene
 OrderedJson to_json(const ReplyHead& head);
 OrderedJson to_json(const Usage& usage);
 
-/// The name in replies: that of the request, or of the default model when it names none.
-std::string resolved_model_name(const Service& service, const std::string& name);
 /// `prefix` and `length` random letters and digits.
 std::string random_id(std::string_view prefix, int length);
 

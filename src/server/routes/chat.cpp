@@ -75,11 +75,12 @@ HttpReply chat(Service& service, const HttpRequest& http) {
   const OrderedJson body = parse_body(http.body);
   ChatRequest request = read_request(body, service.options.strict);
   request.settings.client = http.client;
+  request.model = served_name(service.models, std::move(request.model));
   auto run = std::make_unique<ChatRun>(service, request.model, request.input, request.settings);
   const bool stream = request.settings.stream.stream;
   ChatReplyOptions options;
   options.head = make_head("chatcmpl-", stream ? "chat.completion.chunk" : "chat.completion", request.settings, http,
-                           resolved_model_name(service, request.model), run->model());
+                           request.model, run->model());
   options.logprobs = request.logprobs;
   options.function_call = request.function_call;
   options.echo = std::move(request.echo);

@@ -49,7 +49,7 @@ CompletionOptions read_options(Fields& fields) {
 HttpReply complete(Service& service, const HttpRequest& http) {
   const OrderedJson body = parse_body(http.body);
   Fields fields(body);
-  const auto name = fields.get_or<std::string>("model", "");
+  const std::string name = served_name(service.models, fields.get_or<std::string>("model", ""));
   const auto model = acquire_model(service.models, name);
   CompletionOptions options = read_options(fields);
   const bool add_special = fields.get_or("add_special_tokens", true);
@@ -57,8 +57,7 @@ HttpReply complete(Service& service, const HttpRequest& http) {
   report_unknown(fields, "/v1/completions", service.options.strict);
   options.prompt_texts = std::move(prompts.texts);
   options.settings.client = http.client;
-  options.head =
-      make_head("cmpl-", "text_completion", options.settings, http, resolved_model_name(service, name), *model);
+  options.head = make_head("cmpl-", "text_completion", options.settings, http, name, *model);
   Generation::Input input{std::move(prompts.tokens), "prompt", name, false};
   auto generation = std::make_unique<Generation>(model, service.metrics, std::move(input), options.settings);
   if (options.settings.stream.stream) {

@@ -5,11 +5,13 @@
 #include <bit>
 #include <cmath>
 
+#include "server/generation/generation.h"
 #include "server/generation/prompts.h"
 #include "server/model_pool.h"
 #include "server/routes/json_reply.h"
 #include "server/routes/routes.h"
 #include "server/serve_options.h"
+#include "server/server_metrics.h"
 
 namespace bittern::server {
 namespace {
@@ -48,7 +50,8 @@ struct Asked {
 /// Waits for the vectors of all inputs. Destroying it cancels what still runs.
 class Embeddings final : public LaterReply {
  public:
-  Embeddings(std::shared_ptr<LoadedModel> model, Asked asked) : model_(std::move(model)), asked_(std::move(asked)) {}
+  Embeddings(std::shared_ptr<LoadedModel> model, ServerMetrics& metrics, Asked asked)
+      : model_(std::move(model)), asked_(std::move(asked)), timer_(metrics.start(asked_.model_name)) {}
 
   void submit(std::vector<std::int32_t> prompt, Pooling pooling, const HttpRequest& http) {
     tokens_ += static_cast<std::int64_t>(prompt.size());
@@ -72,9 +75,12 @@ class Embeddings final : public LaterReply {
       if (!event) {
         ++ended_;
       } else if (event->finish == FinishReason::failed || event->finish == FinishReason::cancelled) {
+        timer_->finish("error");
         throw Error(ErrorCode::internal, "no embedding was made: " + event->error);
       }
     }
+    timer_->prompt(tokens_, 0);
+    timer_->finish("stop");
     return reply();
   }
 
@@ -97,6 +103,7 @@ class Embeddings final : public LaterReply {
 
   std::shared_ptr<LoadedModel> model_;
   Asked asked_;
+  std::unique_ptr<RequestTimer> timer_;
   std::vector<std::unique_ptr<TokenStream>> streams_;  // of each input
   std::size_t ended_ = 0;
   std::int64_t tokens_ = 0;
@@ -121,9 +128,8 @@ HttpReply answer(Service& service, const HttpRequest& http) {
   const OrderedJson body = parse_body(http.body);
   Fields fields(body);
   Asked asked;
-  const auto name = fields.get_or<std::string>("model", "");
-  const auto model = service.models.acquire(name);
-  asked.model_name = name.empty() ? service.models.list().front().name : name;
+  asked.model_name = served_name(service.models, fields.get_or<std::string>("model", ""));
+  const auto model = acquire_model(service.models, asked.model_name);
   asked.as_base64 = fields.choice("encoding_format", {"float", "base64"}) == "base64";
   asked.dimensions = fields.in_range<std::int64_t>("dimensions", 0, 0, model->model().config().hidden);
   const bool last = fields.choice("pooling", {"mean", "last"}) == "last";
@@ -132,7 +138,7 @@ HttpReply answer(Service& service, const HttpRequest& http) {
   fields.accept({"user"});
   report_unknown(fields, "/v1/embeddings", service.options.strict);
   check_length(prompts, *model);
-  auto later = std::make_unique<Embeddings>(model, std::move(asked));
+  auto later = std::make_unique<Embeddings>(model, service.metrics, std::move(asked));
   for (auto& prompt : prompts.tokens) later->submit(std::move(prompt), last ? Pooling::last : Pooling::mean, http);
   HttpReply reply;
   reply.later = std::move(later);

@@ -75,7 +75,7 @@ HttpReply generate(Service& service, const HttpRequest& request) {
   const OrderedJson body = parse_body(request.body);
   Fields fields(body);
   const std::string name = served_name(service.models, fields.get_or<std::string>("model", ""));
-  const auto model = service.models.acquire(name);
+  const auto model = acquire_model(service.models, name);
   Generation::Input input;
   input.model_name = name;
   input.prompt_param = fields.has("input_ids") ? "input_ids" : "prompt";

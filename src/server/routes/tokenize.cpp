@@ -3,6 +3,7 @@
 // holds the text: "prompt" or "messages" is vLLM's, "content" llama-server's, "input" LMDeploy's.
 #include "base/strings.h"
 #include "server/generation/fields.h"
+#include "server/generation/generation.h"
 #include "server/model_pool.h"
 #include "server/routes/json_reply.h"
 #include "server/routes/routes.h"
@@ -21,7 +22,7 @@ struct Call {
   Call(Service& service, const HttpRequest& request)
       : body(parse_body(request.body)),
         fields(body),
-        model(service.models.acquire(fields.get_or<std::string>("model", ""))) {}
+        model(acquire_model(service.models, fields.get_or<std::string>("model", ""))) {}
 };
 
 /// Errors of encoding are about the text, so they name its field.

@@ -3,16 +3,16 @@
 #include "server/routes/ui_files.h"
 
 // BITTERN_UI_DIR is the absolute path of ui/ (src/server/CMakeLists.txt).
-#define BITTERN_EMBED_UI(symbol, file)       \
-  asm(".pushsection .rodata\n"               \
-      "bittern_ui_" #symbol                  \
-      "_begin:\n"                            \
-      ".incbin \"" BITTERN_UI_DIR "/" file   \
-      "\"\n"                                 \
-      "bittern_ui_" #symbol                  \
-      "_end:\n"                              \
-      ".byte 0\n"                            \
-      ".popsection\n");                      \
+#define BITTERN_EMBED_UI(symbol, file)                                                       \
+  asm(".pushsection .rodata\n"                                                               \
+      "bittern_ui_" #symbol                                                                  \
+      "_begin:\n"                                                                            \
+      ".incbin \"" BITTERN_UI_DIR "/" file                                                   \
+      "\"\n"                                                                                 \
+      "bittern_ui_" #symbol                                                                  \
+      "_end:\n"                                                                              \
+      ".byte 0\n"                                                                            \
+      ".popsection\n");                                                                      \
   extern "C" const char bittern_ui_##symbol##_begin[] __attribute__((visibility("hidden"))); \
   extern "C" const char bittern_ui_##symbol##_end[] __attribute__((visibility("hidden")));
 

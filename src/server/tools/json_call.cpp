@@ -156,4 +156,12 @@ bool JsonCall::finish(ToolSink& sink) {
   return begun_;
 }
 
+void end_call(JsonCall& call, ContentOut& content, ToolSink& sink) {
+  if (call.finish(sink)) {
+    content.call();
+  } else {
+    content.add(call.text(), sink);
+  }
+}
+
 }  // namespace bittern::server

@@ -6,6 +6,7 @@
 #include <string>
 #include <string_view>
 
+#include "server/tools/content_out.h"
 #include "server/tools/tool_parser.h"
 
 namespace bittern::server {
@@ -60,5 +61,8 @@ class JsonCall {
   bool has_name_ = false, begun_ = false, has_arguments_ = false;
   bool streaming_ = false;  // the value being read is the arguments, as an object
 };
+
+/// The text has ended within `call`: it is a call if it had begun as one, and content otherwise.
+void end_call(JsonCall& call, ContentOut& content, ToolSink& sink);
 
 }  // namespace bittern::server

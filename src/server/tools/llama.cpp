@@ -2,7 +2,6 @@
 // between them. Nothing marks such a reply, so an object counts as a call only if it names a function that was offered.
 #include <optional>
 
-#include "server/tools/content_out.h"
 #include "server/tools/json_call.h"
 #include "server/tools/mark_finder.h"
 
@@ -21,11 +20,7 @@ class LlamaParser final : public ToolParser {
 
   void finish(ToolSink& sink) override {
     if (call_) {
-      if (call_->finish(sink)) {
-        content_.call();
-      } else {
-        content_.add(call_->text(), sink);
-      }
+      end_call(*call_, content_, sink);
       call_.reset();
     }
     content_.add(finder_.take(), sink);

@@ -2,7 +2,6 @@
 // as [TOOL_CALLS]name[ARGS]{...} (the mark [ARGS] may be missing, and [CALL_ID]id may stand before it).
 #include <optional>
 
-#include "server/tools/content_out.h"
 #include "server/tools/json_call.h"
 #include "server/tools/mark_finder.h"
 
@@ -18,13 +17,7 @@ class MistralParser final : public ToolParser {
   }
 
   void finish(ToolSink& sink) override {
-    if (call_) {
-      if (call_->finish(sink)) {
-        content_.call();
-      } else {
-        content_.add(call_->text(), sink);
-      }
-    }
+    if (call_) end_call(*call_, content_, sink);
     if (place_ == Place::arguments && !started_) sink.call({calls_ - 1, "", "{}"});
     if (place_ == Place::name) content_.add(name_, sink);
     content_.add(finder_.take(), sink);
