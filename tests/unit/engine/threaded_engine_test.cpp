@@ -78,7 +78,7 @@ TEST(ThreadedEngine, ALongStepIsReportedOnceAndShown) {
   const auto stream = engine->submit(make_request(5, 1, 3));
   EXPECT_NE(said.get_future().get().find("5 tokens of 1 sequences"), std::string::npos);
   read_all(*stream, 1);
-  EXPECT_GE(engine->stats().stalls, 1);
+  EXPECT_EQ(engine->stats().stalls, 1);  // though the watchdog looked many times
 }
 
 TEST(ThreadedEngine, TellsHowFarARequestHasCome) {
