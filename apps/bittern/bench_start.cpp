@@ -25,33 +25,41 @@ struct StartOptions {
   bool json = false;
 };
 
-// One option of the command line for the child, when it is not at its default.
+// One option of the command line for the child; an empty text is an option that was not given.
 template <class T>
-void pass_on(std::vector<std::string>& words, const char* flag, const T& value, const T& usual) {
-  if (value == usual) return;
+void pass_on(std::vector<std::string>& words, const char* flag, const T& value) {
+  std::string text = fmt::format("{}", value);
+  if (text.empty()) return;
   words.emplace_back(flag);
-  words.push_back(fmt::format("{}", value));
+  words.push_back(std::move(text));
 }
 
+// Everything is passed on, defaults too: a variable or a section of --config for `generate` must not decide here.
 std::vector<std::string> child_command(const StartOptions& o) {
   std::vector<std::string> words = {"generate", "--prompt",      "Hello", "--raw", "--max-tokens",
                                     "1",        "--temperature", "0",     "--json"};
   if (!o.run.model.empty()) words.insert(words.begin() + 1, o.run.model);
-  const RunOptions usual;
+  const BackendOptions& device = o.run.device;
   const EngineOptions& engine = o.run.engine;
-  pass_on(words, "--backend", o.run.backend, usual.backend);
-  pass_on(words, "--threads", o.run.device.threads, 0);
-  pass_on(words, "--isa", o.run.device.isa, std::string());
-  pass_on(words, "--compute", o.run.device.compute, std::string("auto"));
-  pass_on(words, "--kernel", o.run.device.kernel_pin, std::string());
-  if (o.run.device.deterministic) words.emplace_back("--deterministic");
-  pass_on(words, "--kv-cache", o.run.kv_cache, usual.kv_cache);
-  pass_on(words, "--kv-params", o.run.kv_params, std::string());
-  pass_on(words, "--kv-cache-memory", o.run.kv_cache_memory, usual.kv_cache_memory);
-  pass_on(words, "--context", engine.context, usual.engine.context);
-  pass_on(words, "--max-sequences", engine.max_sequences, usual.engine.max_sequences);
-  pass_on(words, "--max-step-tokens", engine.max_step_tokens, usual.engine.max_step_tokens);
-  pass_on(words, "--block-tokens", engine.block_tokens, usual.engine.block_tokens);
+  pass_on(words, "--backend", o.run.backend);
+  pass_on(words, "--threads", device.threads);
+  pass_on(words, "--isa", device.isa);
+  pass_on(words, "--compute", device.compute);
+  pass_on(words, "--kernel", device.kernel_pin);
+  if (device.deterministic) words.emplace_back("--deterministic");
+  pass_on(words, "--kv-cache", o.run.kv_cache);
+  pass_on(words, "--kv-params", o.run.kv_params);
+  pass_on(words, "--kv-cache-memory", o.run.kv_cache_memory);
+  if (o.run.memory_plan) words.emplace_back("--memory-plan");
+  pass_on(words, "--prefix-cache", o.run.prefix_cache);
+  pass_on(words, "--max-queued", engine.max_queued);
+  pass_on(words, "--max-queued-tokens", engine.max_queued_tokens);
+  pass_on(words, "--stall-seconds", engine.stall_seconds);
+  pass_on(words, "--context", engine.context);
+  pass_on(words, "--max-sequences", engine.max_sequences);
+  pass_on(words, "--max-step-tokens", engine.max_step_tokens);
+  pass_on(words, "--block-tokens", engine.block_tokens);
+  pass_on(words, "--speculate", o.run.speculate);
   return words;
 }
 

@@ -83,6 +83,12 @@ def test_start_tells_first_token_and_memory():
     assert results["memory_plan"]["kv_cache"] > 0 and results["weights"] > 0
 
 
+@pytest.mark.parametrize("option, value", [("--speculate", "nonsense"), ("--prefix-cache", "nonsense")])
+def test_start_passes_its_options_on(option, value):
+    refused = bittern("bench", "start", "--repeats", 1, option, value, check=None)
+    assert refused.returncode != 0 and option in refused.stderr
+
+
 @pytest.mark.parametrize("arguments, message", [
     (("latency", "--random-weights", "nothing-like-it"), "there is no configuration 'nothing-like-it'"),
     (("latency", "--random-weights", "qwen2.5-0.5b", "--weights", "w3"), "no weights of the format 'w3'"),
