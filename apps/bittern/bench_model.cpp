@@ -37,6 +37,10 @@ void check(const BenchModelOptions& options) {
     throw Error(ErrorCode::invalid_argument, "both MODEL and --random-weights are given",
                 "a model has its own weights: leave out one of them");
   }
+  if (!options.run.kv_params.empty()) {
+    throw Error(ErrorCode::invalid_argument, "--kv-params is given with --random-weights",
+                "parameters belong to the weights they were calibrated with: leave out one of them");
+  }
   static_cast<void>(config_by_name_or_file(options.random_weights));
   static_cast<void>(random_weights_of(options));
 }

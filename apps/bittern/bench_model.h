@@ -27,8 +27,8 @@ std::string describe(const BenchModelOptions& options);
 /// The formats the options name. Error(invalid_argument) names the option.
 RandomWeights random_weights_of(const BenchModelOptions& options);
 
-/// Refuses what cannot be measured, before anything is. Error(invalid_argument) for both a MODEL and random weights;
-/// those of config_by_name_or_file and random_weights_of.
+/// Refuses what cannot be measured, before anything is. Error(invalid_argument) for both a MODEL and random weights,
+/// and for KV parameters of random weights; those of config_by_name_or_file and random_weights_of.
 void check(const BenchModelOptions& options);
 
 /// What one decoded token costs in the linears: their weights are read once, and each is multiplied with once.

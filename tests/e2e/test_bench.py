@@ -94,6 +94,7 @@ def test_start_passes_its_options_on(option, value):
     (("latency", "--random-weights", "qwen2.5-0.5b", "--weights", "w3"), "no weights of the format 'w3'"),
     (("latency", "--weights", "bf16"), "--random-weights"),
     (("latency", "some-model", "--random-weights", "qwen2.5-0.5b"), "both MODEL and --random-weights"),
+    (("latency", "--kv-params", __file__, "--random-weights", "qwen2.5-0.5b"), "--kv-params"),
     (("latency", "--contexts", "0"), "--contexts"),
     (("throughput", "--prompt-tokens", "9:5"), "--prompt-tokens"),
     (("ops", "--parts", "everything"), "no part 'everything'"),
